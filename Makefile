@@ -1,0 +1,47 @@
+# Everything a developer does here. `make` alone lists it.
+# ARGS go to the program that is run: make test ARGS="-k lease -x".
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help test check format bench clean redis
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: $(STAMP) redis ## run the whole test suite, with real servers, from a fresh clone on
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## format, lint, types, architecture, and the tests that need no server
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q -m "not server and not slow" $(ARGS)
+
+format: $(STAMP) ## put the code in order
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) redis ## measure the throughput of this machine
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+redis:
+	@tools/ensure-redis
+
+# uv is several times faster, but reads none of pip's configuration (a mirror, a proxy): if it fails, pip decides.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "duly needs Python 3.11 or newer, but $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@if command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -e '.[all,dev]'; then :; else \
+		echo "$(BIN)/python -m pip install -e '.[all,dev]'"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'; fi
+	@touch $@

@@ -1,0 +1,125 @@
+"""The settings of a node: one frozen, validated object; the same names as keywords, flags and DULY_… variables."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from duly.errors import ConfigurationError, InvalidOption, nearest
+
+DEFAULT_QUEUE = "default"
+DEFAULT_URL = "sqlite:///duly.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of a node. Durations in seconds.
+
+    namespace: separates applications that share a store. app: owns the schedules declared in code.
+    concurrency: slots. threads: for sync handlers (None: as many as slots). queues: those this node serves.
+    lease: how long a silent node keeps its jobs. grace: what running jobs get at a stop. poll: the safety poll.
+    tags: free labels of the node. history: entries kept in the streams. remember: how long the ids that users gave
+    stay known after their end. unfit_for: how long misfit arguments are put back before the job is dead.
+    push_timeout: how long a push waits for a store that is away.
+    """
+
+    namespace: str = "duly"
+    app: str = "default"
+    concurrency: int = 100
+    threads: int | None = None
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    lease: float = 10.0
+    grace: float = 20.0
+    poll: float = 2.0
+    tags: tuple[str, ...] = ()
+    history: int = 10_000
+    remember: float = 3600.0
+    unfit_for: float = 3600.0
+    push_timeout: float = 5.0
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("duly"))
+
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            whole = name in _WHOLE
+            if name == "threads" and value is None:
+                continue
+            kind = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                raise InvalidOption(
+                    f"{name}={value!r}: give a {'whole ' if whole else ''}number from {least:g} to {most:g}"
+                )
+        for name in ("namespace", "app"):
+            _name(name, getattr(self, name))
+        for name in ("queues", "tags"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(part, str) for part in value):
+                raise InvalidOption(f"{name}={value!r}: give a sequence of names, such as ['mail', 'default']")
+            object.__setattr__(self, name, tuple(dict.fromkeys(_name(name, part) for part in value)))
+        if not self.queues:
+            raise InvalidOption("queues=(): name at least one queue")
+        if not hasattr(self.logger, "warning") or not hasattr(self.logger, "info"):
+            raise InvalidOption(f"logger={self.logger!r}: give a logging.Logger")
+
+    @property
+    def lease_ms(self) -> int:
+        return int(self.lease * 1000)
+
+
+_WHOLE = ("concurrency", "threads", "history")
+_RANGES = (
+    ("concurrency", 1, 100_000),
+    ("threads", 1, 10_000),
+    ("lease", 1, 86_400),
+    ("grace", 0, 86_400),
+    ("poll", 0.05, 60),
+    ("history", 0, 10_000_000),
+    ("remember", 0, 31_536_000),
+    ("unfit_for", 0, 31_536_000),
+    ("push_timeout", 0, 86_400),
+)
+SETTINGS = tuple(f.name for f in fields(Config))
+
+
+def _name(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise InvalidOption(f"{what}={value!r}: give a name of 1 to 200 characters")
+    if any(c in "{}" or ord(c) < 33 for c in value):
+        raise InvalidOption(f"{what}={value!r}: a name holds no braces, no spaces and no control characters")
+    return value
+
+
+def make_config(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:
+    """Settings from keywords, else from DULY_… variables, else defaults. Raises InvalidOption naming the setting."""
+    environment = os.environ if environment is None else environment
+    for name in given:
+        if name not in SETTINGS:
+            raise InvalidOption(f"unknown setting {name!r}; {nearest(name, SETTINGS)}")
+    values = {name: value for name, value in given.items() if value is not None}
+    for name in SETTINGS:
+        variable = f"DULY_{name.upper()}"
+        if name not in values and name != "logger" and environment.get(variable):
+            values[name] = _from_text(name, variable, environment[variable])
+    if isinstance(values.get("queues"), list):
+        values["queues"] = tuple(values["queues"])
+    return Config(**values)
+
+
+def _from_text(name: str, variable: str, text: str) -> Any:
+    if name in ("queues", "tags"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if name in ("namespace", "app"):
+        return text
+    try:
+        return int(text) if name in _WHOLE else float(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable}={text!r}: give a number") from None
+
+
+def resolve_url(url: str | None, environment: Mapping[str, str] | None = None) -> str:
+    """The store's URL: as given, else $DULY_URL, else the embedded store in the working directory."""
+    environment = os.environ if environment is None else environment
+    return url or environment.get("DULY_URL") or DEFAULT_URL

@@ -1,0 +1,148 @@
+"""The envelope: two bytes of header, then msgpack. Never pickle (DESIGN §2.12).
+
+    byte 0   version of the envelope (1)
+    byte 1   flags: 1 signed, 2 encrypted (both reserved: a node that does not know a flag finds the job unfit)
+    then     with a flag set: one byte length and the key id, one byte length and the signature (reserved)
+    then     msgpack array [task, args, kwargs?, options?, origin?], trailing absent parts left out
+
+`options` is a map of those set at push; `origin` is [schedule id, nominal ms, counted] for a tick.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from duly.core.job import RUN_OPTIONS, Options
+from duly.errors import EncodingError, TooLarge, UnfitJob
+
+VERSION = 1
+HEADER = bytes((VERSION, 0))
+MAX_BYTES = 1_000_000
+"""The largest envelope, in bytes."""
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """The tick a job was made for: nominal is epoch ms; counted says that the schedule tracks its living runs."""
+
+    schedule: str
+    nominal: int
+    counted: bool = False
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """What travels: arguments are still packed, so that the handler's own types decode them."""
+
+    task: str
+    args: msgspec.Raw = msgspec.Raw(b"\x90")
+    kwargs: msgspec.Raw = msgspec.Raw(b"\x80")
+    options: Options | None = None
+    origin: Origin | None = None
+
+
+def _enc_hook(value: Any) -> Any:
+    """Types msgspec does not know by itself: pydantic models travel as their fields."""
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(mode="json")
+    raise TypeError(f"{type(value).__name__} cannot be encoded")
+
+
+def _dec_hook(type_: type, value: Any) -> Any:
+    validate = getattr(type_, "model_validate", None)
+    if validate is not None:
+        return validate(value)
+    if isinstance(type_, type) and isinstance(value, type_):
+        return value
+    raise TypeError(f"{type_!r} cannot be decoded")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+_EMPTY_KWARGS: dict[str, Any] = {}
+
+
+def encode(task: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, options: bytes | None = None,
+           origin: Origin | None = None) -> bytes:  # fmt: skip
+    """An envelope. Raises EncodingError naming the argument, or TooLarge; `options` come from `pack_options`."""
+    try:
+        if options is None and origin is None:
+            payload = _encoder.encode((task, args, kwargs) if kwargs else (task, args))
+        else:
+            packed = msgspec.Raw(options) if options is not None else None
+            parts = (task, args, kwargs or _EMPTY_KWARGS, packed)
+            payload = _encoder.encode(parts if origin is None else (*parts, origin))
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise _explain(task, args, kwargs or {}, error) from None
+    if len(payload) > MAX_BYTES:
+        raise TooLarge(
+            f"the job for task {task!r} takes {len(payload):,} bytes; at most {MAX_BYTES:,} are accepted: "
+            "keep the data elsewhere and pass a reference to it"
+        )
+    return HEADER + payload
+
+
+def encode_packed(
+    task: str, args: msgspec.Raw, kwargs: msgspec.Raw, options: Options | None, origin: Origin | None
+) -> bytes:
+    """An envelope of arguments that are packed already (the job of a tick)."""
+    return HEADER + _encoder.encode(Envelope(task, args, kwargs, options, origin))
+
+
+def _explain(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> EncodingError:
+    """The error that names the first argument at fault."""
+    for name, value in [
+        *((f"argument {i + 1}", v) for i, v in enumerate(args)),
+        *((f"argument {k!r}", v) for k, v in kwargs.items()),
+    ]:
+        try:
+            _encoder.encode(value)
+        except OverflowError:
+            return EncodingError(f"{name} of task {task!r} holds an integer outside 64 bits; pass it as text")
+        except RecursionError:
+            return EncodingError(f"{name} of task {task!r} is nested too deeply, or holds itself")
+        except (TypeError, ValueError) as fault:
+            return EncodingError(
+                f"{name} of task {task!r} ({type(value).__name__}) cannot be encoded: {fault}; pass plain data "
+                "(numbers, text, bytes, lists, dicts, dataclasses, datetime, UUID, Decimal, enums)"
+            )
+    return EncodingError(f"the arguments of task {task!r} cannot be encoded: {error}")
+
+
+def decode(body: bytes) -> Envelope:
+    """The envelope in `body`. Raises UnfitJob when it is newer than this code, or damaged."""
+    if body[:2] != HEADER:
+        if len(body) < 2 or body[0] == 0:
+            raise UnfitJob("envelope", "the envelope is damaged: it is too short")
+        raise UnfitJob(
+            "envelope", f"envelope version {body[0]}, flags {body[1]}; this duly reads version {VERSION}, flags 0"
+        )
+    try:
+        return _envelopes.decode(memoryview(body)[2:])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnfitJob("envelope", f"the envelope is damaged: {error}") from None
+
+
+def pack_options(options: Options) -> bytes | None:
+    """The options that an envelope carries, or None if none of them is set."""
+    chosen = {n: v for n in RUN_OPTIONS if (v := getattr(options, n)) is not None}
+    return _encoder.encode(chosen) if chosen else None
+
+
+def pack(value: Any) -> bytes:
+    """Any plain value as msgpack (results, errors). Raises EncodingError."""
+    try:
+        return _encoder.encode(value)
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise EncodingError(f"a value of type {type(value).__name__} cannot be encoded: {error}") from None
+
+
+def unpack(data: bytes) -> Any:
+    """The plain value that `pack` wrote."""
+    return msgspec.msgpack.decode(data)
+
+
+def decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
+    """A decoder that converts to `type_`; raises TypeError where msgspec cannot serve the annotation."""
+    return msgspec.msgpack.Decoder(type_, dec_hook=_dec_hook, strict=True)

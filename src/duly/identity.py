@@ -1,0 +1,71 @@
+"""Fresh names for nodes, clients and jobs: unique per process, renewed after a fork (DESIGN §2.8).
+
+A generated job id is a random prefix of the process and a counter, in digits that sort as text: jobs pushed together
+keep their order.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PREFIX = 10
+
+
+def _text(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, rest = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[rest])
+    return "".join(reversed(digits))
+
+
+class _Process:
+    """What is this process's own; made anew in a child."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.generation = uuid.uuid4().hex
+        self._fill()
+
+    def _fill(self) -> None:
+        self.prefix = _text(int.from_bytes(os.urandom(8)), _PREFIX)
+        self.middles = (_text(a, 4) for a in range(len(_DIGITS) ** 4))
+        self.head = ""
+        self.tail: Iterator[str] = iter(())
+
+    def next_id(self) -> str:
+        for end in self.tail:
+            return self.head + end
+        middle = next(self.middles, None)
+        if middle is None:  # 57 billion ids: a new prefix
+            self._fill()
+            middle = next(self.middles)
+        self.head = self.prefix + middle
+        self.tail = iter(_ENDS)
+        return self.head + next(self.tail)
+
+
+_ENDS = tuple(a + b for a in _DIGITS for b in _DIGITS)
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.renew)
+
+
+def new_job_id() -> str:
+    """A job id that no other process makes."""
+    return _process.next_id()
+
+
+def new_name() -> str:
+    """A fresh name for a node, a client or the owner of a lock."""
+    return uuid.uuid4().hex
+
+
+def generation() -> str:
+    """The same text for as long as this process is the same; another one in a forked child."""
+    return _process.generation

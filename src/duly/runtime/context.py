@@ -1,0 +1,114 @@
+"""What a handler is told about its run, and what it may say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from duly.core import codec
+
+if TYPE_CHECKING:
+    from duly.runtime.run import Run
+
+
+class JobInfo(msgspec.Struct, frozen=True):
+    """The job of a run. enqueued_at in epoch seconds (store clock); schedule and nominal for a tick."""
+
+    id: str
+    task: str
+    queue: str
+    priority: int
+    enqueued_at: float
+    schedule: str | None = None
+    nominal: float | None = None
+
+
+class _Done:
+    """An awaitable that is there already."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+class Context:
+    """The run that the handler is in."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def job(self) -> JobInfo:
+        """Its id, task, queue, priority, and the tick it was made for, if any."""
+        run = self._run
+        origin = run.envelope.origin
+        return JobInfo(
+            run.job.id,
+            run.envelope.task,
+            run.line.queue,
+            run.job.priority,
+            run.job.enqueued_at / 1000,
+            origin.schedule if origin else None,
+            origin.nominal / 1000 if origin else None,
+        )
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run, one more after each counted failure."""
+        return self._run.job.attempts + 1
+
+    @property
+    def crashes(self) -> int:
+        """How often a lease of this job ended with its node."""
+        return self._run.job.crashes
+
+    @property
+    def fence(self) -> int:
+        """A number that only grows: refuse outside writes that carry a smaller one than you have seen."""
+        return self._run.fence
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this run should end: it was cancelled, its lease was taken, its time is over, or the node stops."""
+        return self._run.cancel_reason is not None
+
+    @property
+    def state(self) -> Any:
+        """What the scheduler's `lifespan` yielded."""
+        return self._run.line.worker.state
+
+    def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
+        """Publish how far the run is (0 to 1); kept under its fence, sent with a renewal soon after.
+
+        To be awaited in async handlers; a sync handler simply calls it.
+        """
+        self._run.progress = codec.pack((float(fraction), str(message)))
+        self._run.line.worker.nudge()
+        return _Done()
+
+    def push(self, task: Any, *args: Any, **kwargs: Any) -> str:
+        """Push a child that is enqueued together with this job's own end, in one step, or not at all. Returns its id.
+
+        `task` is a task, or a task with options, of the same scheduler. If this run loses its lease or is tried
+        again, its children are not pushed.
+        """
+        make: Callable[..., Any] = task.job
+        request = make(*args, **kwargs)
+        self._run.children.append(request)
+        return request.new.id  # type: ignore[no-any-return]
+
+
+_current: ContextVar[Run] = ContextVar("duly_run")
+
+
+def current() -> Context:
+    """The context of the run that this code is in. Raises LookupError outside of one."""
+    run = _current.get(None)
+    if run is None:
+        raise LookupError("duly.current() was called outside of a running job")
+    return Context(run)

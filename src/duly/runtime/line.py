@@ -1,0 +1,230 @@
+"""A node's line to one shard: settle what has ended, claim what is due, and sleep until one of the two is needed.
+
+One exchange is under way at a time: settlements and the next claim travel together. Every call carries a number of this
+node; a call without an answer is repeated as it was, with its number, until it is answered (DESIGN §2.8). After a lost
+answer leases are renewed before anything new is claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from duly.errors import StoreError
+from duly.runtime.loop import Backoff
+from duly.runtime.run import Run
+from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Shard
+
+if TYPE_CHECKING:
+    from duly.runtime.worker import Worker
+
+FULL_POLL = 0.25
+"""Seconds between claims of nothing by a node without a free slot: they stamp the shard and look for ticks."""
+
+
+class Line:
+    """One shard as a worker sees it."""
+
+    def __init__(self, worker: Worker, shard: Shard) -> None:
+        self.worker, self.shard, self.queue = worker, shard, shard.queue
+        self.runs: dict[str, Run] = {}
+        self._outbox: list[tuple[Run, Settlement]] = []
+        self._sent: list[tuple[Run, Settlement]] = []
+        self._claim_n = self._settle_n = 1
+        self._reserved = 0
+        self._claim_open = False
+        self._hungry = True
+        self._pass_on = False
+        self._doubt = False
+        self._bell = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sleeper: asyncio.Task[None] | None = None
+        self._backoff = Backoff(worker.config.lease / 6)
+        self._closing = False
+
+    # what others tell the line
+
+    def add(self, run: Run, settlement: Settlement) -> None:
+        """A run has ended: settle it with the next exchange."""
+        self._outbox.append((run, settlement))
+        self._bell.set()
+
+    def rouse(self) -> None:
+        """There may be something to claim."""
+        self._hungry = True
+        self._bell.set()
+
+    def slot_freed(self) -> None:
+        if self._hungry:
+            self._bell.set()
+
+    @property
+    def unsettled(self) -> int:
+        """Runs that have ended and whose settlement is not answered yet."""
+        return len(self._outbox) + len(self._sent)
+
+    # the loop
+
+    async def run(self) -> None:
+        """Exchange until `close`; then once more, so that nothing ended stays unsettled."""
+        try:
+            while True:
+                self._bell.clear()
+                if self._needs_exchange():
+                    await self.exchange()
+                elif self._closing:
+                    return
+                else:
+                    self._sleep()
+                    await self._bell.wait()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._sleeper is not None:
+                self._sleeper.cancel()
+                await asyncio.gather(self._sleeper, return_exceptions=True)
+
+    def close(self) -> None:
+        self._closing = True
+        self._bell.set()
+
+    def _may_claim(self) -> bool:
+        return self.worker.claiming and self.worker.free > 0
+
+    def _needs_exchange(self) -> bool:
+        if self._outbox or self._sent or self._claim_open:
+            return True
+        return self._pass_on or (self._hungry and self._may_claim())
+
+    def _sleep(self) -> None:
+        """Idle: block on the shard's token, on a connection of its own; full: look again in a moment."""
+        if not self.worker.claiming:
+            return
+        if self.worker.free <= 0:
+            self._set_timer(FULL_POLL, self._look_while_full)
+        elif self._sleeper is None or self._sleeper.done():
+            self._sleeper = asyncio.get_running_loop().create_task(self._wait_for_token())
+
+    async def _wait_for_token(self) -> None:
+        # A little longer than the poll, so that a thousand idle nodes do not come at once.
+        seconds = self.worker.config.poll * (1 + random.random() / 4)
+        try:
+            token = await self.shard.wait(seconds)
+        except StoreError as error:
+            self.worker.reporter.lost(self, error)
+            await asyncio.sleep(self._backoff.pause())
+            token = False
+        if token and not self._may_claim():
+            self._pass_on = True
+        self.rouse()
+
+    def _look_while_full(self) -> None:
+        self._pass_on = True
+        self._bell.set()
+
+    def _set_timer(self, seconds: float, call: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, call)
+
+    async def exchange(self) -> None:
+        """Settle and claim in one round trip. What got no answer stays as it is, to be repeated."""
+        if self._doubt and not await self._renew_first():
+            return
+        if not self._sent:
+            self._sent, self._outbox = self._outbox[:MAX_BATCH], self._outbox[MAX_BATCH:]
+        for run, _ in self._sent:
+            run.settling = True
+        calls: list[Any] = []
+        if self._sent:
+            settlements = [settlement for _, settlement in self._sent]
+            calls.append(self.shard.settle(self.worker.node, self._settle_n, settlements))
+        claims = self._claim_open or self._pass_on or (self._hungry and self._may_claim())
+        if claims:
+            calls.append(self._claim())
+        answers = await asyncio.gather(*calls, return_exceptions=True) if len(calls) > 1 else [await _caught(calls[0])]
+        fault: BaseException | None = None
+        if self._sent:
+            fault = self._settled(answers[0])
+        if claims:
+            fault = self._claimed(answers[-1]) or fault
+        if fault is not None:
+            self._doubt = True
+            self.worker.reporter.lost(self, fault)
+            await asyncio.sleep(self._backoff.pause())
+        else:
+            self._backoff.reset()
+            self.worker.reporter.found(self)
+
+    def _claim(self) -> Any:
+        config = self.worker.config
+        if not self._claim_open:
+            self._reserved = self.worker.reserve()
+            self._claim_open = True
+            self._pass_on = False
+            self._hungry = False
+        return self.shard.claim(
+            self.worker.node, self._claim_n, self._reserved, config.lease_ms, self.worker.shortest_lease
+        )
+
+    async def _renew_first(self) -> bool:
+        """After a lost answer: keep what is held before asking for more."""
+        held = [run for run in self.runs.values() if not run.settling]
+        try:
+            for start in range(0, len(held), MAX_BATCH):
+                part = held[start : start + MAX_BATCH]
+                answers = await self.shard.renew(
+                    [Renewal(run.job.id, run.fence, run.lease, run.progress) for run in part]
+                )
+                self.worker.renewed(list(zip(part, answers, strict=True)))
+        except StoreError as error:
+            self.worker.reporter.lost(self, error)
+            await asyncio.sleep(self._backoff.pause())
+            return False
+        self._doubt = False
+        return True
+
+    def _settled(self, answers: list[Settled] | BaseException) -> BaseException | None:
+        if isinstance(answers, BaseException):
+            for run, _ in self._sent:
+                run.settling = False
+            return _only_store_errors(answers)
+        sent, self._sent = self._sent, []
+        self._settle_n += 1
+        for (run, settlement), answer in zip(sent, answers, strict=True):
+            if answer == "cancel asked":
+                run.settling = False
+                self.worker.cancel_instead(run)
+                continue
+            if self.runs.get(run.job.id) is run:
+                del self.runs[run.job.id]
+            self.worker.settled(run, settlement, answer)
+        return None
+
+    def _claimed(self, batch: Batch | BaseException) -> BaseException | None:
+        if isinstance(batch, BaseException):
+            return _only_store_errors(batch)
+        self._claim_n += 1
+        self._claim_open = False
+        limit, self._reserved = self._reserved, 0
+        self.worker.release(limit - len(batch.jobs))
+        if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
+            self._hungry = True
+        elif batch.wait_us is not None:
+            self._set_timer(batch.wait_us / 1_000_000, self.rouse)
+        self.worker.admit(self, batch)
+        return None
+
+
+def _only_store_errors(error: BaseException) -> BaseException:
+    if not isinstance(error, StoreError):
+        raise error
+    return error
+
+
+async def _caught(call: Any) -> Any:
+    try:
+        return await call
+    except StoreError as error:
+        return error

@@ -1,0 +1,70 @@
+"""The one loop: interval, jitter, error back-off, stop and wake-up, written once; a service is its `tick()`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+
+class Backoff:
+    """Growing, jittered, capped pauses after errors; `reset` after a success. Seconds."""
+
+    def __init__(self, cap: float, first: float = 0.05) -> None:
+        self.cap, self.first = cap, min(first, cap)
+        self._next = self.first
+
+    def pause(self) -> float:
+        pause = self._next * (0.5 + random.random() / 2)
+        self._next = min(self.cap, self._next * 2)
+        return pause
+
+    def reset(self) -> None:
+        self._next = self.first
+
+
+class Loop:
+    """Calls `tick` until `stop`: after each call it sleeps for the seconds that the call returned (None: until woken).
+
+    An error is logged and followed by a pause that grows up to `cap` seconds. `wake` ends a sleep early.
+    """
+
+    def __init__(
+        self, name: str, tick: Callable[[], Awaitable[float | None]], logger: logging.Logger, cap: float
+    ) -> None:
+        self.name, self.tick, self.logger = name, tick, logger
+        self._backoff = Backoff(cap)
+        self._bell = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        self._bell.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._bell.set()
+
+    async def run(self) -> None:
+        while not self._stopping:
+            self._bell.clear()
+            try:
+                pause = await self.tick()
+                self._backoff.reset()
+            except Exception as error:
+                pause = self._backoff.pause()
+                self.logger.warning("%s: %s; again in %.2f s", self.name, error, pause)
+            if not self._stopping and pause != 0:
+                await wait_for_event(self._bell, pause)
+
+
+async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, at most `seconds`; whether it is set."""
+    if event.is_set():
+        return True
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

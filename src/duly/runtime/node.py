@@ -1,0 +1,97 @@
+"""A node: worker, heartbeat and ticker, wired in one place, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from duly.clock import Clock
+from duly.config import Config
+from duly.identity import new_name
+from duly.runtime.emitter import Emitter
+from duly.runtime.executor import Middleware
+from duly.runtime.heartbeat import Heartbeat, HeartbeatThread
+from duly.runtime.loop import Loop
+from duly.runtime.run import Run
+from duly.runtime.ticker import Ticker
+from duly.runtime.worker import Handlers, Worker
+from duly.stores.base import Renewed, Store
+
+
+class NodeRecord(msgspec.Struct, frozen=True):
+    """What a node publishes of itself."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    app: str
+    queues: tuple[str, ...]
+    tags: tuple[str, ...]
+    concurrency: int
+    running: int
+    python: str = ""
+
+
+class Node:
+    """One running scheduler; its name is fresh at each start."""
+
+    def __init__(self, store: Store, config: Config, handlers: Handlers, clock: Clock, emitter: Emitter,
+                 middleware: Sequence[Middleware] = (), version: str = "") -> None:  # fmt: skip
+        self.id = new_name()
+        self.config, self.emitter, self.version = config, emitter, version
+        self.worker = Worker(self.id, store, config, handlers, clock, emitter, middleware)
+        self.ticker = Ticker(self.id, config, emitter)
+        self.heartbeat = Heartbeat(
+            self.id, store.sibling(), config, clock, self.worker.lines, self.record, self._deliver
+        )
+        self._ticks = Loop("ticker", self.ticker.tick, config.logger, config.lease / 6)
+        self._ticks_task: asyncio.Task[None] | None = None
+        self._thread = HeartbeatThread(self.heartbeat)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.ticker.wake = self._ticks.wake
+        self.worker.looks_due = self.ticker.looks_due
+        self.worker.nudge = self._thread.nudge
+
+    def record(self) -> bytes:
+        """The node's own description, packed."""
+        return msgspec.msgpack.encode(
+            NodeRecord(
+                self.id, socket.gethostname(), os.getpid(), self.version, self.config.app, self.config.queues,
+                self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(),
+            )
+        )  # fmt: skip
+
+    def start(self, state: Any) -> None:
+        """Begin to claim. The loop of the caller runs the handlers."""
+        self._loop = asyncio.get_running_loop()
+        self.worker.state = state
+        self._thread.start()
+        self._ticks_task = self._loop.create_task(self._ticks.run())
+        self.worker.start()
+        self.config.logger.info(
+            "node %s serves %s with %d slots", self.id[:8], ", ".join(self.config.queues), self.config.concurrency
+        )
+
+    def _deliver(self, news: list[tuple[Run, Renewed]]) -> None:
+        """Called in the heartbeat's thread."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
+            self._loop.call_soon_threadsafe(self.worker.renewed, news)
+
+    async def stop(self, grace: float | None = None, *, leaving: bool = False) -> None:
+        """Stop gracefully: see Worker.stop. Leases are kept to the last."""
+        await self.worker.stop(self.config.grace if grace is None else grace, leaving=leaving)
+        self._ticks.stop()
+        if self._ticks_task is not None:
+            await self._ticks_task
+        self._thread.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self.config.lease)
+        self.config.logger.info("node %s has stopped", self.id[:8])

@@ -1,0 +1,115 @@
+"""The way of a push into the store: pushes of one loop turn travel together, one call per shard at a time, numbered.
+
+A call without an answer is repeated with its number, so it is applied once (DESIGN §2.8), until `push_timeout` is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from duly.clock import Clock
+from duly.core.job import NewJob
+from duly.errors import PushUncertain, StoreError, StoreFull, StoreUnavailable, StoreUncertain
+from duly.identity import generation, new_name
+from duly.runtime.loop import Backoff
+from duly.stores.base import MAX_BATCH, Answer, Shard, Store
+
+MAX_BYTES = 4_000_000
+"""How much one enqueue call carries at most, so that no call blocks the store for long."""
+LONGEST_PAUSE = 0.5
+
+
+class Producer:
+    """Pushes to one shard, for one event loop."""
+
+    def __init__(self, shard: Shard, push_timeout: float, clock: Clock, store: Store) -> None:
+        self.shard, self.push_timeout, self.clock, self._store = shard, push_timeout, clock, store
+        self._registered = False
+        self._client, self._generation, self._n = new_name(), generation(), 0
+        self._waiting: list[tuple[NewJob, asyncio.Future[Answer]]] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    def push(self, job: NewJob) -> asyncio.Future[Answer]:
+        """Enqueue one job with whatever else is pushed in this turn of the loop.
+
+        The future raises StoreFull, StoreRefused, StoreUnavailable (nothing was written) or PushUncertain.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((job, future))
+        if self._sender is None:
+            self._sender = loop.create_task(self._send())
+        return future
+
+    async def push_batch(self, jobs: Sequence[NewJob]) -> list[Answer]:
+        """Enqueue up to MAX_BATCH jobs, all or none, in one call."""
+        return await self._enqueue(jobs)
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._take()
+                try:
+                    answers = await self._enqueue([job for job, _ in batch])
+                except Exception as error:
+                    for job, future in batch:
+                        if not future.done():
+                            future.set_exception(_own(error, job.id))
+                    continue
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if not future.done():
+                        future.set_result(answer)
+        finally:
+            self._sender = None
+
+    def _take(self) -> list[tuple[NewJob, asyncio.Future[Answer]]]:
+        size = count = 0
+        for job, _ in self._waiting[:MAX_BATCH]:
+            size += len(job.body)
+            if count and size > MAX_BYTES:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
+    async def _enqueue(self, jobs: Sequence[NewJob]) -> list[Answer]:
+        """One numbered call, repeated until it is answered or the time is over; never two at once."""
+        async with self._turn:
+            return await self._enqueue_numbered(jobs)
+
+    async def _enqueue_numbered(self, jobs: Sequence[NewJob]) -> list[Answer]:
+        if self._generation != generation():  # a forked child is another client
+            self._client, self._generation, self._n = new_name(), generation(), 0
+        self._n += 1
+        n, until = self._n, self.clock.monotonic() + self.push_timeout
+        backoff, sent = Backoff(LONGEST_PAUSE), False
+        while True:
+            try:
+                if not self._registered:  # the queue becomes known, so that people and `clear` find it
+                    await self._store.beat("", b"", 1, [self.shard.queue])
+                    self._registered = True
+                return await self.shard.enqueue(self._client, n, jobs)
+            except (StoreUncertain, StoreUnavailable) as error:
+                sent = sent or isinstance(error, StoreUncertain)
+                pause = backoff.pause()
+                if self.clock.monotonic() + pause >= until:
+                    if sent:
+                        raise PushUncertain([job.id for job in jobs], str(error)) from error
+                    raise
+                await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        """Wait until everything pushed is answered."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
+
+
+def _own(error: Exception, id: str) -> Exception:
+    """The error of a shared call, for one of its pushes."""
+    if isinstance(error, PushUncertain):
+        return PushUncertain([id], str(error.__cause__ or error))
+    if isinstance(error, StoreFull | StoreError):
+        return type(error)(str(error))
+    return error

@@ -1,0 +1,73 @@
+"""What a worker tells people and programs: log lines and events, said once where saying it often would not help."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from duly.core.lifecycle import Change
+from duly.core.outcome import Ending, Outcome
+from duly.runtime.emitter import Emitter
+from duly.runtime.run import Run
+from duly.stores.base import Batch
+
+if TYPE_CHECKING:
+    from duly.runtime.line import Line
+
+QUIET = (Ending.RETURNED, Ending.SNOOZED, Ending.HANDED_BACK, Ending.INTERRUPTED, Ending.ISOLATED)
+
+
+class Reporter:
+    """Logs and emits for one worker."""
+
+    def __init__(self, logger: logging.Logger, emitter: Emitter) -> None:
+        self.logger, self._emitter = logger, emitter
+        self._away = False
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody hears events."""
+        return bool(self._emitter.listeners)
+
+    def emit(self, name: str, run: Run, **facts: Any) -> None:
+        """An event about a run."""
+        if self._emitter.listeners:
+            self._emitter.emit(name, id=run.job.id, task=run.envelope.task, queue=run.line.queue, **facts)
+
+    def decided(self, run: Run, outcome: Outcome, change: Change) -> None:
+        """A run ended otherwise than well."""
+        if outcome.ending in QUIET and change.verb != "dead":
+            return
+        what = f"{outcome.ending.value}: {outcome.reason}" if outcome.reason else outcome.ending.value
+        if change.verb == "dead":
+            self.logger.error("job %s (%s) %s; it is dead\n%s", run.job.id, run.envelope.task, what, outcome.trace)
+        elif change.verb == "again":
+            delay = change.delay / 1000
+            self.logger.warning("job %s (%s) %s; again in %.1f s", run.job.id, run.envelope.task, what, delay)
+        else:
+            self.logger.info("job %s (%s) %s", run.job.id, run.envelope.task, what)
+
+    def gap(self, line: Line, batch: Batch) -> None:
+        """The store was away, or its clock jumped: ended leases are left alone for a moment."""
+        if batch.backwards_ms:
+            self.logger.warning("queue %s: the store's clock went back by %d ms", line.queue, batch.backwards_ms)
+            self._emitter.emit("node.clock", queue=line.queue, backwards_ms=batch.backwards_ms)
+        if batch.gap:
+            self.logger.info(
+                "queue %s: the store was not called for a while; ended leases wait for their nodes", line.queue
+            )
+            self._emitter.emit("node.gap", queue=line.queue)
+
+    def lost(self, line: Line, error: BaseException) -> None:
+        """The store did not answer; said once, until it answers again."""
+        if not self._away:
+            self._away = True
+            self.logger.warning("queue %s: %s", line.queue, error)
+            self._emitter.emit("disconnected", queue=line.queue, reason=str(error))
+
+    def found(self, line: Line) -> None:
+        """The store answers."""
+        if self._away:
+            self._away = False
+            self.logger.info("queue %s: the store answers again", line.queue)
+            self._emitter.emit("reconnected", queue=line.queue)

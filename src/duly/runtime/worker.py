@@ -1,0 +1,371 @@
+"""The worker of a node: slots, lines to its shards, and what becomes of each claimed job.
+
+admit (may it run?) -> start (mark it, if at most once) -> execute -> decide -> settle. Policy is not here: it is asked
+of `core.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from duly.clock import Clock
+from duly.config import Config
+from duly.core import codec, lifecycle
+from duly.core.job import Claimed, Options
+from duly.core.lifecycle import END, Change
+from duly.core.outcome import RETURNED_NONE, Ending, Outcome
+from duly.errors import EncodingError, StoreError, UnfitJob
+from duly.runtime.emitter import Emitter
+from duly.runtime.executor import LoopExecutor, Middleware, ThreadExecutor
+from duly.runtime.handler import Handler
+from duly.runtime.line import Line
+from duly.runtime.reporter import Reporter
+from duly.runtime.run import Run
+from duly.stores.base import Batch, Renewed, Settled, Settlement, Store
+
+HOLD_SHARE = 2
+"""A claim takes at most this part of the slots, so that one half runs while the other travels."""
+
+
+class Handlers(Protocol):
+    """Where a worker finds the handler of a task."""
+
+    def find(self, task: str) -> Handler | None: ...
+
+    def shortest_lease(self) -> float | None: ...
+
+
+class Worker:
+    """Runs jobs of the configured queues on one event loop."""
+
+    def __init__(self, node: str, store: Store, config: Config, handlers: Handlers, clock: Clock,
+                 emitter: Emitter, middleware: Sequence[Middleware] = ()) -> None:  # fmt: skip
+        self.node, self.config, self.handlers, self.clock = node, config, handlers, clock
+        self.logger = config.logger
+        self.reporter = Reporter(config.logger, emitter)
+        self.state: Any = None
+        self.free = config.concurrency
+        self.claiming = False
+        self.looks_due: Callable[[Line], None] = lambda _line: None
+        self.nudge: Callable[[], None] = lambda: None
+        self._share = max(1, config.concurrency // HOLD_SHARE)
+        self._suspect: Run | None = None
+        self._dropped: set[Run] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._helpers: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._freed)
+        self.executor = LoopExecutor(self.ended, self.threads, middleware)
+        self._wrapped = bool(middleware)
+        self.lines = [Line(self, store.shard(queue)) for queue in config.queues]
+
+    # life
+
+    def start(self) -> None:
+        self.claiming = True
+        self._tasks = [asyncio.get_running_loop().create_task(line.run()) for line in self.lines]
+
+    def stop_claiming(self) -> None:
+        self.claiming = False
+
+    def start_claiming(self) -> None:
+        self.claiming = True
+        for line in self.lines:
+            line.rouse()
+
+    @property
+    def running(self) -> list[Run]:
+        """Runs of which the handler has not ended yet."""
+        return [*(run for line in self.lines for run in line.runs.values() if run.started), *self._dropped]
+
+    @property
+    def busy(self) -> int:
+        return self.config.concurrency - self.free
+
+    async def stop(self, grace: float, *, leaving: bool) -> None:
+        """Claim no more; give runs `grace` seconds; cancel what is left and hand it back uncounted; settle everything.
+
+        A thread cannot be cancelled. leaving: the process ends right after, so such jobs are handed back, to be run
+        elsewhere a moment later; otherwise their end is waited for, and their leases are kept meanwhile.
+        """
+        self.stop_claiming()
+        await self._until_idle(grace)
+        for run in self.running:
+            if run.task is not None:
+                self.executor.cancel(run, "stop")
+        await self._until_idle(grace / 4 + 1, threads=False)
+        threads = [run for run in self.running if run.task is None]
+        if threads and leaving:
+            for run in threads:
+                run.cancel_reason = "timeout"  # abandoned: whatever it still says is not heard
+                self.ended(run, Outcome(Ending.INTERRUPTED, seconds=1.0, reason="its node stopped"), frees=False)
+        elif threads:
+            names = ", ".join(sorted({run.handler.name for run in threads}))
+            self.logger.warning("waiting for %d thread(s) that cannot be cancelled: %s", len(threads), names)
+            await self._until_idle(None)
+        for line in self.lines:
+            line.close()
+        await self._settle_rest()
+        self.threads.close()
+        if not leaving:
+            await asyncio.get_running_loop().run_in_executor(None, self.threads.join, 1.0)
+
+    async def _settle_rest(self) -> None:
+        """Settlements get one lease to be answered; after that others take the jobs over anyway."""
+        _, left = await asyncio.wait(self._tasks, timeout=self.config.lease) if self._tasks else (set(), set())
+        for task in [*left, *self._helpers]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._helpers, return_exceptions=True)
+        if left:
+            unsettled = sum(line.unsettled for line in self.lines)
+            self.logger.error("stopped with %d settlement(s) that the store did not answer", unsettled)
+
+    async def _until_idle(self, seconds: float | None, *, threads: bool = True) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while any(threads or run.task is not None for run in self.running):
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    # slots
+
+    def reserve(self) -> int:
+        """Slots for one claim; none if the node does not claim now."""
+        count = min(self.free, self._share) if self.claiming else 0
+        self.free -= count
+        return count
+
+    def release(self, count: int) -> None:
+        if count:
+            self.free += count
+            for line in self.lines:
+                line.slot_freed()
+
+    @property
+    def shortest_lease(self) -> int:
+        declared = self.handlers.shortest_lease()
+        return min(self.config.lease_ms, int(declared * 1000)) if declared else self.config.lease_ms
+
+    # the path of a job
+
+    def admit(self, line: Line, batch: Batch) -> None:
+        """Everything just claimed is run, or settled without a run."""
+        if batch.gap or batch.backwards_ms:
+            self.reporter.gap(line, batch)
+        if batch.looks_due:
+            self.looks_due(line)
+        to_start: list[Run] = []
+        shorter = False
+        for job in batch.jobs:
+            run = self._admit_one(line, job, batch)
+            if run is None:
+                continue
+            shorter = shorter or run.lease < self.config.lease_ms
+            if run.policy.at_most_once:
+                to_start.append(run)
+            else:
+                self._execute(run)
+        if to_start:
+            self._help(self._mark_started(line, to_start))
+        if shorter:
+            self.nudge()
+
+    def _admit_one(self, line: Line, job: Claimed, batch: Batch) -> Run | None:
+        """A run that is to be executed, or None: then it is settled already, as its outcome asks."""
+        run: Run | None = None
+        try:
+            envelope = codec.decode(job.body)
+            handler = self.handlers.find(envelope.task)
+            if handler is None:
+                raise UnfitJob("task", f"no task {envelope.task!r} is declared on this node")
+            policy = handler.policy_for(envelope.options)
+            lease = int(policy.lease * 1000) if policy.lease else self.config.lease_ms
+            run = Run(line, job, batch.fence, batch.now, lease, envelope, handler, policy)
+            line.runs[job.id] = run
+            if job.before is not None or job.cancelled or job.crashes or policy.expires is not None:
+                outcome = lifecycle.admit(job, policy, batch.now) or self._isolate(run)
+                if outcome is not None:
+                    self.ended(run, outcome)
+                    return None
+            if not self.claiming:  # claimed by a call whose answer was lost, before the stop
+                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
+                return None
+            run.args, run.kwargs = handler.bind(envelope)
+        except UnfitJob as error:
+            self._put_back(line, job, batch, error, run)
+            return None
+        return run
+
+    def _isolate(self, run: Run) -> Outcome | None:
+        """One job that may take the node down at a time (DESIGN §2.9)."""
+        if not lifecycle.is_suspect(run.job, run.policy):
+            return None
+        if self._suspect is not None:
+            return Outcome(Ending.ISOLATED, reason=f"waits for {self._suspect.job.id}, which may crash its node too")
+        self._suspect, run.suspect = run, True
+        return None
+
+    def _put_back(self, line: Line, job: Claimed, batch: Batch, error: UnfitJob, run: Run | None) -> None:
+        """Unfit is not lost: this node cannot run it, another may."""
+        ending = Ending.MISFIT if error.reason == "arguments" else Ending.UNFIT
+        if job.before is not None and job.before.started:
+            ending = Ending.LOST  # only at-most-once runs are marked as started; put back, it would start again
+        if run is None:
+            empty = codec.Envelope(task="?")
+            run = Run(line, job, batch.fence, batch.now, self.config.lease_ms, empty, UNKNOWN, UNKNOWN.policy)
+            line.runs[job.id] = run
+        self.reporter.emit("job.unfit", run, reason=str(error))
+        self.ended(run, Outcome(ending, reason=str(error), error=str(error)))
+
+    async def _mark_started(self, line: Line, runs: list[Run]) -> None:
+        """At most once: the mark is in the store before the handler begins; no mark, no run."""
+        holds = [(run.job.id, run.fence) for run in runs]
+        marks: list[bool] | None = None
+        while marks is None:
+            try:
+                marks = await line.shard.start(holds)
+            except StoreError as error:
+                self.reporter.lost(line, error)
+                await asyncio.sleep(self.config.lease / 20 * (0.5 + random.random()))
+        for run, mine in zip(runs, marks, strict=True):
+            if mine and line.runs.get(run.job.id) is run and run.cancel_reason is None:
+                self._execute(run)
+            elif line.runs.get(run.job.id) is run:
+                if mine:
+                    self.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
+                else:
+                    self._drop(run)
+
+    def _execute(self, run: Run) -> None:
+        run.started = True
+        if self.reporter.listens:
+            self.reporter.emit("job.started", run)
+        if run.policy.timeout is not None:
+            run.deadline = self.clock.monotonic() + run.policy.timeout + self.config.grace
+        if run.handler.is_async or self._wrapped:
+            self.executor.start(run)
+        else:
+            self.threads.start(run)
+
+    def ended(self, run: Run, outcome: Outcome, *, frees: bool = True) -> None:
+        """A run is over: decide what that means, and have it settled."""
+        was_started, run.started = run.started, False
+        if frees:
+            self._free(run)
+        if was_started:
+            self._dropped.discard(run)
+            self._idle.set()
+        if run.line.runs.get(run.job.id) is not run:
+            return  # its lease was taken meanwhile: nothing of it is written
+        if outcome is RETURNED_NONE and not run.children and run.policy.keep_result == 0:
+            self._settle(run, END, None)  # by far the most common end, without the detour
+        else:
+            self._settle_with(run, outcome)
+
+    def _settle_with(self, run: Run, outcome: Outcome) -> None:
+        unfit_ms = int(self.config.unfit_for * 1000)
+        result: bytes | None = None
+        try:
+            change = lifecycle.decide(run.job, outcome, run.policy, run.now, random.random(), unfit_ms)
+            if change.keep_result:
+                result = codec.pack((outcome.ending.value, outcome.value, change.reason, change.error))
+        except EncodingError as error:
+            outcome = Outcome(Ending.FAILED, reason=f"its result cannot be kept: {error}", error=str(error))
+            change = lifecycle.decide(run.job, outcome, run.policy, run.now, 0.0, unfit_ms)
+            result = codec.pack((outcome.ending.value, None, change.reason, change.error))
+        self.reporter.decided(run, outcome, change)
+        self._settle(run, change, result, with_children=outcome.ending is Ending.RETURNED)
+
+    def _settle(self, run: Run, change: Change, result: bytes | None, *, with_children: bool = False) -> None:
+        job, origin = run.job, run.envelope.origin
+        children = tuple(request.new for request in run.children) if with_children else ()
+        settlement = Settlement(
+            job.id, run.fence, change, job.priority, job.named, job.unique,
+            origin.schedule if origin is not None and origin.counted else None,
+            result, int(run.policy.keep_result * 1000), children,
+        )  # fmt: skip
+        run.line.add(run, settlement)
+
+    def cancel_instead(self, run: Run) -> None:
+        """The store knows of a cancel that the run's change would have overridden."""
+        self._settle_with(run, Outcome(Ending.CANCELLED, reason="cancelled while it ran"))
+
+    def settled(self, run: Run, settlement: Settlement, answer: Settled) -> None:
+        """The store has answered: this run is history."""
+        if answer == "taken":
+            self.reporter.emit("job.taken", run, reason="its lease was taken before it was settled")
+            self.logger.warning(
+                "job %s (%s): its lease was taken; its end was not written", run.job.id, run.handler.name
+            )
+        elif self.reporter.listens:
+            name = {"end": "job.ended", "again": "job.retried", "dead": "job.dead"}[settlement.change.verb]
+            self.reporter.emit(name, run, reason=settlement.change.reason)
+
+    # what the heartbeat brings
+
+    def renewed(self, answers: Sequence[tuple[Run, Renewed]]) -> None:
+        """Runs whose lease was taken, or whose cancel was asked, are cancelled. Called in the loop's thread."""
+        for run, answer in answers:
+            if answer == "applied" or run.settling or run.line.runs.get(run.job.id) is not run:
+                continue
+            if answer == "taken":
+                self.reporter.emit("job.taken", run, reason="its lease was taken")
+                self.logger.warning(
+                    "job %s (%s): its lease was taken; the run is cancelled", run.job.id, run.handler.name
+                )
+                self._drop(run)
+            elif run.task is not None:
+                self.executor.cancel(run, "asked")
+            elif run.cancel_reason is None:
+                run.cancel_reason = "asked"  # a thread sees it in ctx.cancelled
+
+    def _drop(self, run: Run) -> None:
+        """The lease is another's: the run is cancelled, and nothing of it will be written."""
+        del run.line.runs[run.job.id]
+        if run.started:
+            self._dropped.add(run)
+        if run.task is not None:
+            self.executor.cancel(run, "taken")
+        elif run.started:
+            run.cancel_reason = run.cancel_reason or "taken"
+        else:
+            self._free(run)
+
+    # threads that do not come back
+
+    def _hung(self, run: Run) -> None:
+        count = sum(1 for other in self.running if other.cancel_reason == "timeout") or 1
+        self.logger.error(
+            "job %s (%s) is over its timeout of %g s; its thread cannot be stopped and keeps a slot until it ends (%d so)",
+            run.job.id, run.handler.name, run.policy.timeout, count,
+        )  # fmt: skip
+        self.reporter.emit("node.hung", run, reason="timed out in a thread")
+        outcome = Outcome(
+            Ending.TIMED_OUT, reason=f"ran longer than its timeout of {run.policy.timeout:g} s", error="TimeoutError"
+        )
+        self.ended(run, outcome, frees=False)
+
+    def _freed(self, run: Run) -> None:
+        self._free(run)
+
+    def _free(self, run: Run) -> None:
+        if run.suspect:
+            self._suspect, run.suspect = None, False
+        self.release(1)
+
+    def _help(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+
+
+def _unknown() -> None:
+    """Stands for the handler of a job whose task is not known here."""
+
+
+UNKNOWN = Handler("?", _unknown, Options())

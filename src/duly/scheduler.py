@@ -1,0 +1,397 @@
+"""The scheduler that applications touch: declares tasks, pushes jobs, and is itself a node when it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
+
+from duly.clock import SYSTEM_CLOCK, Clock
+from duly.config import Config, make_config, resolve_url
+from duly.core.job import Options, make_options
+from duly.core.trigger import Trigger, cron, every
+from duly.errors import ConfigurationError, DuplicateTask, InvalidOption, NotAccepting, UnknownTask, nearest
+from duly.handle import JobHandle, Jobs, Queues
+from duly.locks import DAY, Lock
+from duly.runtime.context import Context
+from duly.runtime.emitter import Emitter, Listener
+from duly.runtime.executor import Middleware
+from duly.runtime.handler import Handler
+from duly.runtime.node import Node
+from duly.runtime.producer import Producer
+from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, name_of, on_own_grid
+from duly.sending import push_many
+from duly.stores import open_store
+from duly.stores.base import Limits, Shard, Store
+from duly.task import Call, JobRequest, Task, TaskBook
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+CLEAR_STEP = 500
+VERSION = "0.1.0"
+
+
+class Decorator:
+    """What `@scheduler.task(...)` returns: keeps the handler's signature, less a leading Context."""
+
+    def __init__(self, declare_task: Callable[[Callable[..., Any]], Task[Any, Any]]) -> None:
+        self._declare = declare_task
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], R]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> Task[P, R]: ...
+    def __call__(self, fn: Callable[..., Any]) -> Task[Any, Any]:
+        return self._declare(fn)
+
+
+class Scheduler:
+    """Tasks, pushes and, once started, a node. `url` names the store; settings are those of `duly.config.Config`.
+
+    lifespan: a function that returns an async context manager; what it yields is `ctx.state`.
+    middleware: async functions (ctx, call_next) around every handler. clock: for tests.
+    """
+
+    def __init__(self, url: str | None = None, *, lifespan: Lifespan | None = None, middleware: Sequence[Middleware] = (),
+                 clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
+        self.config: Config = make_config(settings)
+        self.lifespan, self.middleware, self.clock = lifespan, list(middleware), clock or SYSTEM_CLOCK
+        limits = Limits(remember_ms=int(self.config.remember * 1000), history=self.config.history)
+        self.store: Store = open_store(resolve_url(url), self.config.namespace, limits, clock)
+        self.jobs, self.queues, self.schedules = Jobs(self), Queues(self), Schedules(self)
+        self._book = TaskBook()
+        self._declarations: dict[tuple[str, str], Declaration] = {}
+        self._emitter = Emitter(self.config.logger)
+        self._producers: dict[str, Producer] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._users = 0
+        self._node: Node | None = None
+        self._resources = AsyncExitStack()
+        self._accepting, self._executing = True, True
+
+    # declaring
+
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, name: str | None = None, aliases: Sequence[str] = (), **options: Any) -> Decorator: ...
+    def task(self, *given: Any, **options: Any) -> Any:
+        """Declare a task: `@scheduler.task` or `@scheduler.task(retry=…, timeout=…)`. The function stays callable.
+
+        `name` is the task's name, by default the function's; `aliases` are former names that it serves too; the rest
+        are task options. Raises InvalidOption, DuplicateTask.
+        """
+        name, aliases = options.pop("name", None), tuple(options.pop("aliases", ()))
+        declared = _task_options(options)
+
+        def declare_task(function: Callable[..., Any]) -> Task[Any, Any]:
+            return self._declare_task(name or _default_name(function), function, declared, aliases)
+
+        return declare_task(given[0]) if given else Decorator(declare_task)
+
+    def _declare_task(
+        self, name: str, fn: Callable[..., Any], options: Options, aliases: tuple[str, ...]
+    ) -> Task[Any, Any]:
+        for taken in (name, *aliases):
+            if self._book.knows(taken):
+                raise DuplicateTask(
+                    f"a task {taken!r} is declared already; give this one another name=, or unbind({taken!r}) first"
+                )
+        handler = Handler(make_options({"name": name}).name or name, _plain(fn), options)
+        self._book.add(handler, aliases)
+        return Task(self, handler)
+
+    def cron(self, expression: str, *, timezone: str = "UTC", dst: str = "vixie", **options: Any) -> Decorator:
+        """Declare a task and its cron schedule in one; the schedule's id is the task's name, unless `id=` is given."""
+        return self._recurring(cron(expression, timezone=timezone, dst=dst), options)  # type: ignore[arg-type]
+
+    def every(self, *, id: str | None = None, **interval_and_options: Any) -> Decorator:
+        """Declare a task and its interval schedule in one: `@scheduler.every(minutes=1)`."""
+        names = inspect.signature(every).parameters
+        interval = {n: v for n, v in interval_and_options.items() if n in names}
+        options = {n: v for n, v in interval_and_options.items() if n not in names}
+        return self._recurring(every(**interval), {**options, "id": id})
+
+    def _recurring(self, trigger: Trigger, options: dict[str, Any]) -> Decorator:
+        id = options.pop("id", None)
+        name, args, kwargs = options.pop("name", None), options.pop("args", ()), options.pop("kwargs", None)
+        of_schedule = {n: options.pop(n) for n in SCHEDULE_OPTIONS if n in options and n != "queue"}
+        declared = _task_options(options)
+
+        def declare_both(fn: Callable[..., Any]) -> Task[Any, Any]:
+            task = self._declare_task(name or _default_name(fn), fn, declared, ())
+            self.schedule(task, trigger, id=id or task.name, args=args, kwargs=kwargs, **of_schedule)
+            return task
+
+        return Decorator(declare_both)
+
+    def schedule(self, task: Any, trigger: Trigger, *, id: str | None = None, args: Sequence[Any] = (),
+                 kwargs: Mapping[str, Any] | None = None, **options: Any) -> None:  # fmt: skip
+        """Declare a schedule before `start`, without a decorator; every node that starts puts it, equal puts change nothing."""
+        id = id or name_of(task) or str(task)
+        declaration = declare(self, id, on_own_grid(id, trigger), task, args, kwargs, options)
+        place = (declaration.queue, id)
+        if place in self._declarations:
+            raise DuplicateTask(
+                f"a schedule {id!r} is declared already in queue {declaration.queue!r}; give this one another id="
+            )
+        self._declarations[place] = declaration
+
+    def bind(self, name: str, handler: Callable[..., Any], **options: Any) -> Task[..., Any]:
+        """Give the task `name` a handler, at run time too; `*` takes what no other name takes. Replaces a former one."""
+        self._book.remove(name)
+        return self._declare_task(name, handler, _task_options(options), ())
+
+    def unbind(self, name: str) -> bool:
+        """Take a handler away; its jobs wait for a node that has one. False if there was none."""
+        return self._book.remove(name)
+
+    def on(self, event: str, listener: F | None = None) -> Any:
+        """Hear events of this process: `@scheduler.on("job.*")`, or `on(name, function)`. Raises InvalidOption."""
+        if listener is not None:
+            self._emitter.on(event, cast(Listener, listener))
+            return listener
+
+        def register(fn: F) -> F:
+            self._emitter.on(event, cast(Listener, fn))
+            return fn
+
+        return register
+
+    def resolve(self, task: Any, *, remote: bool = False) -> tuple[str, Handler | None]:
+        """A task's name and its handler here. Raises UnknownTask unless it is declared, bound to `*`, or remote."""
+        name = name_of(task) or task
+        if not isinstance(name, str) or not name:
+            raise UnknownTask(f"{task!r} is no task: give a declared task or its name")
+        handler = self._book.find(name)
+        if handler is None and not remote:
+            raise UnknownTask(
+                f"no task {name!r} is declared here; {nearest(name, self._book.names())} "
+                "If other nodes have it, push with remote=True"
+            )
+        return name, handler
+
+    # connecting
+
+    async def __aenter__(self) -> Scheduler:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Open the store for this event loop: may push now, runs nothing. Calls are counted; each wants its `close`."""
+        loop = asyncio.get_running_loop()
+        if self._users and self._loop is not loop:
+            raise ConfigurationError(
+                "this scheduler is connected in another event loop; close it there, or make another one"
+            )
+        self._loop = loop
+        self._users += 1
+        try:
+            await self.store.connect()
+        except BaseException:
+            self._users -= 1
+            if not self._users:
+                await self.store.close()
+            raise
+
+    async def close(self) -> None:
+        """Give back what `connect` took; the last one waits for pushes under way, then closes the store."""
+        if self._users > 1:
+            self._users -= 1
+            return
+        self._users = 0
+        for producer in self._producers.values():
+            await producer.close()
+        self._producers.clear()
+        await self._emitter.drain()
+        await self.store.close()
+        self._loop = None
+
+    def shard(self, queue: str) -> Shard:
+        """The shard of a queue. Raises ConfigurationError if the scheduler is not connected."""
+        if not self._users:
+            raise ConfigurationError("the scheduler is not connected: use `async with scheduler:`, or start it")
+        return self.store.shard(queue)
+
+    def producer(self, queue: str) -> Producer:
+        """The way of pushes into a queue."""
+        producer = self._producers.get(queue)
+        if producer is None:
+            shard = self.shard(make_options({"queue": queue}).queue or queue)
+            producer = self._producers[queue] = Producer(shard, self.config.push_timeout, self.clock, self.store)
+        return producer
+
+    # pushing
+
+    async def push(self, task: Any, *payload: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+                   remote: bool = False, **options: Any) -> JobHandle[Any]:  # fmt: skip
+        """Push by name (or task): one payload, or `args=` and `kwargs=`; options as keywords.
+
+        Raises UnknownTask if it is not declared here (`remote=True`: another node has it), and what Call.push raises.
+        """
+        if len(payload) > 1 or (payload and args):
+            raise InvalidOption(f"push({task!r}, …) takes one payload; give several arguments as args=[…]")
+        name, handler = self.resolve(task, remote=remote)
+        declared = handler.options if handler is not None else Options()
+        call: Call[..., Any] = Call(self, name, handler, declared, make_options(options))
+        return await self.push_request(call.job(*(payload or args), **(kwargs or {})))
+
+    async def push_request(self, request: JobRequest) -> JobHandle[Any]:
+        """Push a job that is built already (`task.job(...)`)."""
+        self.require_accepting()
+        answer, id = await self.producer(request.queue).push(request.new)
+        return JobHandle(self, request.queue, id, answer, request.keeps_result)
+
+    async def push_many(self, requests: Iterable[JobRequest]) -> list[str]:
+        """Push many jobs in large calls; returns their ids in order.
+
+        Each call is all or none, the whole is not: raises PushFailed(accepted, uncertain, rest) where it stopped.
+        """
+        self.require_accepting()
+        return await push_many(self.producer, requests)
+
+    def require_accepting(self) -> None:
+        if not self._accepting:
+            raise NotAccepting("this scheduler is not accepting tasks: start_accepting() lets it again")
+
+    # switches
+
+    @property
+    def accepting(self) -> bool:
+        return self._accepting
+
+    @property
+    def executing(self) -> bool:
+        return self._executing
+
+    def stop_accepting(self) -> None:
+        """Pushes and puts through this scheduler raise NotAccepting; running goes on."""
+        self._accepting = False
+
+    def start_accepting(self) -> None:
+        self._accepting = True
+
+    def stop_executing(self) -> None:
+        """This node claims no more jobs; what runs goes on, pushes are still accepted."""
+        self._executing = False
+        if self._node is not None:
+            self._node.worker.stop_claiming()
+
+    def start_executing(self) -> None:
+        self._executing = True
+        if self._node is not None:
+            self._node.worker.start_claiming()
+
+    # locks, clearing
+
+    def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None) -> Lock:
+        """A lock for `async with`: waits until it is free (at most `timeout` seconds), renews it while the block runs."""
+        return Lock(self.store, name, ttl, timeout)
+
+    async def try_lock(self, name: str, *, ttl: float = DAY) -> Lock | None:
+        """The lock if it is free, else None. It frees itself after `ttl` seconds (24 h); `release()` frees it before."""
+        lock = Lock(self.store, name, ttl)
+        return lock if await lock.acquire() else None
+
+    async def clear(self, *, queue: str | None = None) -> int:
+        """Remove what was pending or dead when the call was made, and all schedules, of one queue or of all; the number.
+
+        Bounded steps: pushes go on meanwhile, and what they add stays. Running jobs are left alone.
+        """
+        removed = 0
+        known = [queue] if queue is not None else sorted({*await self.queues.list(), *self.config.queues})
+        for name in known:
+            removed += await self.schedules.clear(queue=name)
+            cursor, until = "", None
+            while True:
+                count, cursor, until = await self.shard(name).clear(cursor, until, CLEAR_STEP)
+                removed += count
+                if not cursor:
+                    break
+        return removed
+
+    # running
+
+    async def start(self) -> None:
+        """Run jobs in the current event loop until `stop`. Raises StoreError if the store cannot be reached."""
+        if self._node is not None:
+            raise ConfigurationError("this scheduler is started already")
+        await self.connect()
+        try:
+            state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
+            node = Node(self.store, self.config, self._book, self.clock, self._emitter, self.middleware, VERSION)
+            await self.store.beat(node.id, node.record(), int(3 * self.config.lease * 1000), self.config.queues)
+            for declaration in self._declarations.values():
+                await self.schedules.put_declaration(declaration, app=self.config.app)
+        except BaseException:
+            await self._resources.aclose()
+            await self.close()
+            raise
+        self._node = node
+        node.start(state)
+        if not self._executing:
+            node.worker.stop_claiming()
+        self.config.logger.info("%s: namespace %s", self.store.url, self.config.namespace)
+        self._emitter.emit("online", node=node.id, url=self.store.url)
+
+    async def stop(self, grace: float | None = None, *, leaving: bool = False) -> None:
+        """Stop the node gracefully: no more claims, `grace` seconds for what runs, then cancel and hand back.
+
+        leaving: the process ends right after. The scheduler can be started again.
+        """
+        node, self._node = self._node, None
+        if node is None:
+            return
+        try:
+            await node.stop(grace, leaving=leaving)
+        finally:
+            self._emitter.emit("offline", node=node.id)
+            await self._resources.aclose()
+            self._resources = AsyncExitStack()
+            await self.close()
+
+    def run(self) -> None:
+        """Be a worker process: run until SIGINT or SIGTERM, then stop gracefully; a second signal ends at once."""
+        from duly.runtime.process import run_until_signal
+
+        run_until_signal(self.start, self.stop, self.config.logger)
+
+
+def _default_name(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+    return name.rpartition(".")[2] if "<" not in name else "lambda"
+
+
+def _plain(fn: Any) -> Callable[..., Any]:
+    if isinstance(fn, Task):
+        return fn.handler.fn
+    if not callable(fn):
+        raise ConfigurationError(f"{fn!r} cannot be a handler: give a function")
+    return cast(Callable[..., Any], fn)
+
+
+def _task_options(options: Mapping[str, Any]) -> Options:
+    for name in ("id", "at", "replace", "remote"):
+        if options.get(name) is not None:
+            raise InvalidOption(f"{name}={options[name]!r} belongs to one push, not to a task: use .options({name}=…)")
+    return make_options(options)

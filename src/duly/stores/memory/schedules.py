@@ -1,0 +1,188 @@
+"""Recurring work of a memory shard: the store compares and writes, `core.schedule` decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord
+from duly.stores.memory.verbs import Verbs, check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duly.stores.memory.state import ShardState
+
+HIDDEN_MS = 1_000
+"""How long `due` hides what it hands out: time to plan and fire it."""
+
+
+class ScheduleVerbs(Verbs):
+    """`base.Schedules` in memory."""
+
+    async def put(self, schedule: NewSchedule) -> tuple[str, int]:
+        state = self._state
+        with self._step() as now:
+            old = state.schedules.get(schedule.id)
+            if old is not None:
+                what = _compare(old, schedule, now)
+                if what != "updated":
+                    return what, old.revision
+            new = _created(schedule, now) if old is None else _updated(old, schedule, now)
+            state.schedules[new.id] = new
+            if new.paused is None:
+                _look_now(state, new.id, now)
+            return "created" if old is None else "updated", new.revision
+
+    async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
+        known = self._state.schedules
+        with self._step():
+            if ids is not None:
+                check_size(ids)
+                return Page([known.get(id) for id in ids])
+            found = sorted(id for id in known if id > cursor)
+            page = found[:limit]
+            return Page([known[id] for id in page], page[-1] if len(found) > limit else "")
+
+    async def due(self, limit: int) -> Due:
+        state = self._state
+        with self._step() as now:
+            found = []
+            for id in state.looks.due(now, limit):
+                record = state.schedules[id]
+                live = tuple(job for job in record.live if job in state.jobs and job not in state.dead)
+                if live != record.live:  # a run that vanished must not silence its schedule
+                    record = state.schedules[id] = replace(record, live=live)
+                state.looks.put(id, now + HIDDEN_MS)
+                found.append(record)
+            return Due(now, found)
+
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+        check_size(firings)
+        state, keep = self._state, self._limits.history
+        for firing in firings:
+            if len(firing.jobs) != len(firing.nominals):
+                raise ValueError(
+                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
+                )
+        with self._step() as now:
+            answers, fired = [], []
+            for firing in firings:
+                record = state.schedules.get(firing.id)
+                if record is None or not _is_as_read(record, firing):
+                    answers.append("stale")
+                    continue
+                _fire(state, record, firing, now, keep)
+                fired += [job.id for job in firing.jobs]
+                answers.append("fired")
+            state.record(now, keep, "fire", node, len(fired), fired)
+            return answers
+
+    async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
+        state = self._state
+        with self._step() as now:
+            record = state.schedules.get(id)
+            if record is None:
+                return False
+            if remove:
+                self._remove(record, now)
+            elif paused is not None:
+                state.schedules[id] = replace(record, paused=paused)
+                state.looks.discard(id)
+            elif record.paused is not None:  # else a repeated resume would pass over what came due between the two
+                state.schedules[id] = replace(record, paused=None, mark=now, next=0)
+                _look_now(state, id, now)
+            return True
+
+    def _remove(self, record: ScheduleRecord, now: int) -> None:
+        state = self._state
+        for id in record.live:
+            job = state.jobs.get(id)
+            if job is not None and job.state == "pending":
+                state.cancel_pending(job, now, self._limits.remember_ms)
+        del state.schedules[record.id]
+        state.looks.discard(record.id)
+
+
+def _created(new: NewSchedule, now: int) -> ScheduleRecord:
+    mark = now if new.mark is None else min(new.mark, now)
+    return ScheduleRecord(new.id, new.definition, 1, mark, now, app=new.app, buffer=new.buffer)
+
+
+def _compare(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
+    """What a put to an existing schedule comes to; only `updated` writes."""
+    if (old.definition, old.app) == (new.definition, new.app):
+        return "same"
+    if new.revision is not None and new.revision != old.revision:
+        return "conflict"
+    return "due" if _has_due(old, now) and not _is_held_back(old) else "updated"
+
+
+def _updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
+    skipped = _added(old.skipped, {"edited": 1}) if _has_due(old, now) else old.skipped
+    return replace(
+        old,
+        definition=new.definition,
+        app=new.app,
+        buffer=new.buffer,
+        revision=old.revision + 1,
+        mark=now,
+        next=0,
+        skipped=skipped,
+    )
+
+
+def _has_due(record: ScheduleRecord, now: int) -> bool:
+    """A moment is due, or nobody has planned yet whether one is (next is 0)."""
+    return record.paused is None and record.next is not None and record.next <= now
+
+
+def _is_held_back(record: ScheduleRecord) -> bool:
+    return record.buffer and bool(record.live)
+
+
+def _is_as_read(record: ScheduleRecord, firing: Firing) -> bool:
+    return record.paused is None and (record.revision, record.mark) == (firing.revision, firing.mark)
+
+
+def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, keep: int) -> None:
+    live, last = record.live, record.last
+    if firing.jobs:
+        state.keep(now, firing.jobs)
+        live = (*(live if firing.counted else ()), *(job.id for job in firing.jobs))
+        last = firing.nominals[-1]
+    state.schedules[firing.id] = replace(
+        record,
+        mark=firing.new_mark,
+        next=firing.next,
+        live=live,
+        fired=record.fired + len(firing.jobs),
+        skipped=_added(record.skipped, firing.skipped),
+        last=last,
+    )
+    if firing.look is None:
+        state.looks.discard(firing.id)
+    else:
+        state.looks.put(firing.id, firing.look)
+    for nominal in firing.nominals:
+        _log(state, now, keep, firing.id, nominal, "fired", "", 1)
+    for why, count in firing.skipped.items():
+        _log(state, now, keep, firing.id, firing.new_mark, "skipped", why, count)
+
+
+def _look_now(state: ShardState, id: str, now: int) -> None:
+    state.looks.put(id, now)
+    state.wake.leave_token()
+
+
+def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    counts = Counter(before)
+    counts.update(more)
+    return dict(counts)
+
+
+def _log(state: ShardState, now: int, keep: int, id: str, nominal: int, what: str, why: str, count: int) -> None:
+    fields = {"schedule": id, "nominal": str(nominal), "state": what, "why": why, "count": str(count)}
+    state.ticks.append(now, keep, fields)

@@ -1,0 +1,126 @@
+"""A store in this process's memory: the executable specification of the contract, and what tests and trials run on.
+
+It keeps nothing: when the process ends, so does all that was in it. One lock makes each verb one atomic step, for all
+threads and event loops of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from duly.clock import SYSTEM_CLOCK, Clock
+from duly.stores.base import Limits, Registry, Shard, Store
+from duly.stores.memory.care import CareVerbs
+from duly.stores.memory.line import Line
+from duly.stores.memory.schedules import ScheduleVerbs
+from duly.stores.memory.shard import JobVerbs
+from duly.stores.memory.state import ShardState
+from duly.stores.memory.verbs import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LIMITS = Limits()
+
+
+class Memory:
+    """What the stores of one URL share: shards, nodes, queues, locks, one clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.shards: dict[str, ShardState] = {}
+        self.queues: set[str] = set()
+        self.nodes: dict[str, bytes] = {}
+        self.nodes_until = Line()
+        self.locks: dict[str, tuple[str, int]] = {}  # name -> owner, fence
+        self.locks_until = Line()
+        self.lock_fence = 0
+
+
+class MemoryShard(JobVerbs, CareVerbs, ScheduleVerbs):
+    """One queue in memory."""
+
+
+class MemoryStore:
+    """`base.Store` in memory. `memory` is given by those who share it: siblings, and `open_memory` for named ones."""
+
+    def __init__(
+        self,
+        limits: Limits = LIMITS,
+        clock: Clock = SYSTEM_CLOCK,
+        url: str = "memory://",
+        memory: Memory | None = None,
+    ) -> None:
+        self.url = url
+        self._memory = memory or Memory(clock)
+        self._connection = Connection(url, limits, self._memory.clock, self._memory.lock)
+        self._shards: dict[str, MemoryShard] = {}
+
+    async def connect(self) -> None:
+        self._connection.is_open = True
+
+    async def close(self) -> None:
+        self._connection.is_open = False
+
+    def sibling(self) -> Store:
+        return MemoryStore(self._connection.limits, self._memory.clock, self.url, self._memory)
+
+    def shard(self, queue: str) -> Shard:
+        shard = self._shards.get(queue)
+        if shard is None:
+            with self._memory.lock:
+                state = self._memory.shards.setdefault(queue, ShardState())
+            shard = self._shards[queue] = MemoryShard(queue, state, self._connection)
+        return shard
+
+    async def registry(self) -> Registry:
+        memory = self._memory
+        with self._connection.step() as now_us:
+            now = now_us // 1000
+            for node in memory.nodes_until.due(now, len(memory.nodes)):
+                del memory.nodes[node]
+            return Registry(now, dict(memory.nodes), sorted(memory.queues))
+
+    async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
+        memory = self._memory
+        with self._connection.step() as now_us:
+            memory.queues.update(queues)
+            if not node:
+                return  # a process that only pushes names its queues
+            if ttl > 0:
+                memory.nodes[node] = record
+                memory.nodes_until.put(node, now_us // 1000 + ttl)
+            else:
+                memory.nodes.pop(node, None)
+                memory.nodes_until.discard(node)
+
+    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
+        memory = self._memory
+        with self._connection.step() as now_us:
+            now = now_us // 1000
+            self._free_locks(now)
+            holder = memory.locks.get(name)
+            if holder is not None and holder[0] != owner:
+                return None
+            if holder is None:
+                memory.lock_fence = max(memory.lock_fence + 1, now_us)
+                holder = (owner, memory.lock_fence)
+                memory.locks[name] = holder
+            memory.locks_until.put(name, now + ttl)
+            return holder[1]
+
+    async def unlock(self, name: str, owner: str) -> bool:
+        memory = self._memory
+        with self._connection.step() as now_us:
+            self._free_locks(now_us // 1000)
+            if memory.locks.get(name, ("", 0))[0] != owner:
+                return False
+            del memory.locks[name]
+            memory.locks_until.discard(name)
+            return True
+
+    def _free_locks(self, now: int) -> None:
+        for name in self._memory.locks_until.due(now, len(self._memory.locks)):
+            del self._memory.locks[name]

@@ -1,0 +1,1 @@
+"""The store on Redis or Valkey: scripts do the atomic part, the server owns the clock."""

@@ -1,0 +1,87 @@
+"""Looking at and steering jobs on Redis; every call is one bounded script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from duly.stores.base import JobRecord, Page, Sizes
+from duly.stores.redis.jobs import ShardCalls
+from duly.stores.redis.packing import read_record
+
+ROOMS = (
+    "jobs", "pending:0", "pending:1", "pending:2", "pending:3", "leased", "dead", "running", "attempts", "control",
+    "errors", "progress", "unique", "clients", "claims", "schedules", "ticks",
+)  # fmt: skip
+"""What `reconcile` walks through, in this order."""
+UNHEARD_MS = 86_400_000
+"""Records of clients and nodes are dropped when nothing was heard of them for this long."""
+
+
+class RedisCare(ShardCalls):
+    """get, list, sizes, result, cancel, revive, clear, configure, reconcile, history."""
+
+    async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
+        return [read_record(found) for found in await self.call("get", *ids)] if ids else []
+
+    async def list(self, state: Literal["pending", "leased", "dead"], cursor: str, limit: int) -> Page:
+        offset, found = await self.call("list", state, cursor or "0", limit)
+        return Page([read_record(entry) for entry in found], str(offset) if offset >= 0 else "")
+
+    async def sizes(self) -> Sizes:
+        now, pending, leased, dead, schedules, paused, limit = await self.call("sizes")
+        return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", int(limit) if limit else None)
+
+    async def result(self, id: str) -> bytes | None:
+        found: bytes | None = await self.link.command(b"GET", self.keys.result(id))
+        return found
+
+    async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
+        return [word.decode() for word in await self.call("cancel", self.limits.remember_ms, *ids)] if ids else []
+
+    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+        return [answer == 1 for answer in await self.call("revive", *ids)] if ids else []
+
+    async def clear(
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+    ) -> tuple[int, str, int]:
+        stop = "" if until is None else until
+        removed, following, until_ms = await self.call("clear", cursor or "0", stop, limit, *(ids or ()))
+        return removed, "" if following == b"0" else following.decode(), int(until_ms)
+
+    async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
+        words: list[Any] = []
+        if paused is not None:
+            words += (b"paused", int(paused))
+        if limit is not None:
+            words += (b"limit", limit or "")
+        if words:
+            await self.link.command(b"HSET", self.keys.key("meta"), *words)
+            await self.link.command(b"RPUSH", self.keys.key("wake"), b"1")
+
+    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
+        room, _, position = cursor.rpartition(" ") if cursor else (ROOMS[0], "", "0")
+        following, found = await self.call("reconcile", room, position, limit, UNHEARD_MS)
+        kind = (
+            "orphans"
+            if room == "jobs"
+            else "silent"
+            if room == "schedules"
+            else "ghosts"
+            if room in ROOMS[1:7]
+            else "stale"
+        )
+        findings = {kind: found} if found else {}
+        if following != b"0":
+            return f"{room} {following.decode()}", findings
+        rest = ROOMS[ROOMS.index(room) + 1 :]
+        return (f"{rest[0]} 0" if rest else ""), findings
+
+    async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
+        key = self.keys.key("history" if stream == "history" else "ticklog")
+        entries = await self.link.command(b"XRANGE", key, f"({after}" if after else "-", b"+", b"COUNT", limit)
+        items = [
+            (id.decode(), {fields[i].decode(): fields[i + 1].decode() for i in range(0, len(fields), 2)})
+            for id, fields in entries
+        ]
+        return Page(items, items[-1][0] if items else after)

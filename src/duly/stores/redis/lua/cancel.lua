@@ -1,0 +1,39 @@
+-- Cancel jobs: a pending one is gone at once, the node of a leased one hears of it.
+-- KEYS jobs pending leased attempts control errors progress dead ended unique schedules ticks wake
+-- ARGV now_us remember, then ids
+-- Returns one word per id: cancelled, asked, dead, ended, unknown
+-- include time wake state record unique forget
+local remember = tonumber(ARGV[2])
+local answers = {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local value = redis.call('HGET', jobs, id)
+  local answer
+  if not value then
+    local until_ms = tonumber(redis.call('ZSCORE', ended, id) or nil)
+    answer = until_ms and until_ms > now and 'ended' or 'unknown'
+  else
+    local state = state_of(id)
+    if state == 'leased' then
+      redis.call('HSET', control, id, 'cancel')
+      answer = 'asked'
+    elseif state == 'dead' then
+      answer = 'dead'
+    else
+      local named, priority, key = job_facts(value)
+      redis.call('ZREM', pending[priority + 1], id)
+      redis.call('HDEL', jobs, id)
+      drop_companions({ id })
+      if named then
+        remember_id(id, remember)
+      end
+      if key ~= '' then
+        release_unique(key, id)
+      end
+      answer = 'cancelled'
+    end
+  end
+  answers[#answers + 1] = answer
+end
+forget_ended()
+return answers

@@ -1,0 +1,189 @@
+-- Lease jobs to a node under a new fence: ended leases of others first, then due jobs; a repeat of (node, n) returns
+-- what of that batch is still held.
+-- KEYS jobs pending leased running attempts control claims ticks wake history meta
+-- ARGV now_us node n limit lease shortest history
+-- Returns {fence, now, wait_us (-1: none), looks due, gap, backwards ms, ids, values, counts, befores}; counts is a flat
+-- list of index, "attempts crashes unfit_since"; befores of index, "fence started node", cancel asked
+-- include time wake stamp history
+local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local history_limit = tonumber(ARGV[7])
+
+redis.call('HDEL', claims, '') -- a full store refuses a script whose first write adds
+local names = { 'fence', 'seen', 'hold', 'held_at', 'paused', 'limit', 'turn', 'timer_node', 'timer_at' }
+local facts = {}
+for i, value in ipairs(redis.call('HMGET', meta, unpack(names))) do
+  facts[names[i]] = value
+end
+local hold, backwards = stamp(facts, lease, shortest)
+local paused = facts.paused == '1'
+local cap = tonumber(facts.limit or nil)
+local ids, befores, counts, values, replayed = {}, {}, {}, {}, false
+local fence
+
+-- The same batch again, as far as it is still held: its holder has had nothing of the leases yet.
+local function replay(packed)
+  local old = cmsgpack.unpack(packed)
+  fence = old[1]
+  if #old[2] == 0 then
+    return
+  end
+  local running_now = redis.call('HMGET', running, unpack(old[2]))
+  local before_of = {}
+  for i = 1, #old[3], 3 do
+    before_of[old[3][i]] = { old[3][i + 1], old[3][i + 2] }
+  end
+  for i, id in ipairs(old[2]) do
+    if running_now[i] and string.sub(running_now[i], 1, #fence + 1) == fence .. ' ' then
+      ids[#ids + 1] = id
+      redis.call('ZADD', leased, now + lease, id)
+      if before_of[i] then
+        befores[#befores + 1] = #ids
+        befores[#befores + 1] = before_of[i][1]
+        befores[#befores + 1] = redis.call('HEXISTS', control, id)
+      end
+    end
+  end
+end
+
+-- Ended leases of other nodes; the caller's own are renewed instead, for it evidently lives.
+local function take_over()
+  while #ids < limit do
+    local over = redis.call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, limit - #ids)
+    if #over == 0 then
+      return
+    end
+    local holders = redis.call('HMGET', running, unpack(over))
+    local scores = {}
+    for i, id in ipairs(over) do
+      scores[2 * i - 1], scores[2 * i] = now + lease, id
+      -- an entry that vanished (eviction) counts as started: an at-most-once job must not run twice
+      local held_fence, started, holder = string.match(holders[i] or '0 1 ', '^(%d+) (%d) (.*)$')
+      if holder ~= node then
+        local a, c, u = string.match(redis.call('HGET', attempts, id) or '0 0 0', '^(%d+) (%d+) (%d+)$')
+        redis.call('HSET', attempts, id, string.format('%s %d %s', a, c + 1, u))
+        ids[#ids + 1] = id
+        befores[#befores + 1] = #ids
+        befores[#befores + 1] = held_fence .. ' ' .. started .. ' ' .. holder
+        befores[#befores + 1] = redis.call('HEXISTS', control, id)
+        redis.call('HSET', running, id, fence .. ' ' .. started .. ' ' .. node)
+      end
+    end
+    redis.call('ZADD', leased, unpack(scores))
+  end
+end
+
+local function take_due()
+  local room = limit - #ids
+  if cap then
+    room = math.min(room, cap - redis.call('ZCARD', leased))
+  end
+  local turn = (tonumber(facts.turn or nil) or 0) + 1
+  redis.call('HSET', meta, 'turn', turn % 8)
+  for step = 1, 4 do
+    if room <= 0 then
+      return
+    end
+    local line = pending[turn % 8 == 0 and 5 - step or step]
+    local due = redis.call('ZRANGEBYSCORE', line, '-inf', now, 'LIMIT', 0, room)
+    if #due > 0 then
+      redis.call('ZREM', line, unpack(due))
+      local scores, entries, entry = {}, {}, fence .. ' 0 ' .. node
+      for i, id in ipairs(due) do
+        ids[#ids + 1] = id
+        scores[2 * i - 1], scores[2 * i] = now + lease, id
+        entries[2 * i - 1], entries[2 * i] = id, entry
+      end
+      redis.call('ZADD', leased, unpack(scores))
+      redis.call('HSET', running, unpack(entries))
+      room = room - #due
+    end
+  end
+end
+
+local last = redis.call('HGET', claims, 'c:' .. node)
+local last_n, packed
+if last then
+  last_n, packed = string.match(last, '^(%d+) %d+ (.*)$')
+end
+if last and tonumber(last_n) == n then
+  replayed = true
+  replay(packed)
+else
+  fence = string.format('%.0f', math.max((tonumber(facts.fence or nil) or 0) + 1, now_us))
+  redis.call('HSET', meta, 'fence', fence)
+  if not paused then
+    if now >= hold then
+      take_over()
+    end
+    take_due()
+  end
+  redis.call('HSET', claims, 'c:' .. node, string.format('%.0f %.0f ', n, now) .. cmsgpack.pack({ fence, ids, befores }))
+end
+
+if #ids > 0 then
+  values = redis.call('HMGET', jobs, unpack(ids))
+  if redis.call('EXISTS', attempts) == 1 then
+    for i, count in ipairs(redis.call('HMGET', attempts, unpack(ids))) do
+      if count then
+        counts[#counts + 1] = i
+        counts[#counts + 1] = count
+      end
+    end
+  end
+  for i, value in ipairs(values) do
+    if not value then -- a ghost: its body was evicted
+      redis.call('ZREM', leased, ids[i])
+      redis.call('HDEL', running, ids[i])
+    end
+  end
+end
+
+-- When to claim again: microseconds from now, -1 for never.
+local wait_us, looks_due, gap = -1, 0, 0
+local due = earliest_due()
+local open = not paused and not (cap and redis.call('ZCARD', leased) >= cap)
+local next_ms
+if due and open then
+  if due <= now then
+    wait_us = 0
+    leave_token()
+  else
+    next_ms = due
+  end
+end
+local lease_head = tonumber(redis.call('ZRANGE', leased, 0, 0, 'WITHSCORES')[2])
+if lease_head and not paused then
+  if lease_head <= now and now < hold then
+    gap = 1
+  end
+  local moment = math.max(lease_head, hold)
+  next_ms = math.min(next_ms or moment, moment)
+end
+local look = tonumber(redis.call('ZRANGE', ticks, 0, 0, 'WITHSCORES')[2])
+if look then
+  if look <= now then
+    looks_due = 1
+  else
+    next_ms = math.min(next_ms or look, look)
+  end
+end
+
+-- One idle node keeps the exact timer, the others sleep a little longer.
+local timer_at = tonumber(facts.timer_at or nil)
+if #ids < limit and next_ms then
+  if timer_at and facts.timer_node ~= node and now < timer_at and timer_at <= next_ms then
+    next_ms = next_ms + 50
+  else
+    redis.call('HSET', meta, 'timer_node', node, 'timer_at', string.format('%.0f', next_ms))
+  end
+elseif #ids >= limit and facts.timer_node == node and timer_at then
+  redis.call('HDEL', meta, 'timer_node', 'timer_at')
+  leave_token()
+end
+if next_ms and wait_us ~= 0 then
+  wait_us = math.max(0, next_ms * 1000 - now_us)
+end
+if not replayed then
+  record(history_limit, 'claim', node, #ids, ids)
+end
+return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks_due, gap, backwards, ids, values, counts, befores }

@@ -1,0 +1,40 @@
+-- One step of removing pending and dead jobs pushed up to a moment.
+-- KEYS jobs pending leased attempts control errors progress dead unique
+-- ARGV now_us cursor until ('' for now) limit, then ids (if any: only those)
+-- Returns {removed, next cursor ('0': over), until}
+-- include time state record unique forget
+local cursor, until_ms, limit = ARGV[2], tonumber(ARGV[3]) or now, tonumber(ARGV[4])
+local removed = 0
+
+local function remove(id, value)
+  local pushed = struct.unpack('>I6', value)
+  if pushed > until_ms or redis.call('ZSCORE', leased, id) then
+    return
+  end
+  local _, priority, key = job_facts(value)
+  redis.call('ZREM', pending[priority + 1], id)
+  redis.call('ZREM', dead, id)
+  redis.call('HDEL', jobs, id)
+  drop_companions({ id })
+  if key ~= '' then
+    release_unique(key, id)
+  end
+  removed = removed + 1
+end
+
+local next_cursor = '0'
+if #ARGV > 4 then
+  for i = 5, #ARGV do
+    local value = redis.call('HGET', jobs, ARGV[i])
+    if value then
+      remove(ARGV[i], value)
+    end
+  end
+else
+  local page = redis.call('HSCAN', jobs, cursor, 'COUNT', limit)
+  next_cursor = page[1]
+  for i = 1, #page[2], 2 do
+    remove(page[2][i], page[2][i + 1])
+  end
+end
+return { removed, next_cursor, string.format('%.0f', until_ms) }

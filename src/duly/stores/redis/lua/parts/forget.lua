@@ -1,0 +1,23 @@
+-- The companions of ids that leave the store, or start afresh; hashes that do not exist cost one look each.
+local function drop_companions(ids)
+  for _, companion in ipairs({ attempts, control, errors, progress }) do
+    if redis.call('EXISTS', companion) == 1 then
+      redis.call('HDEL', companion, unpack(ids))
+    end
+  end
+end
+
+-- A user-given id stays known for a time after its end.
+local function remember_id(id, remember)
+  if remember > 0 then
+    redis.call('ZADD', ended, now + remember, id)
+  end
+end
+
+-- Ids whose time is over are forgotten, a few at each call.
+local function forget_ended()
+  local over = redis.call('ZRANGEBYSCORE', ended, '-inf', now, 'LIMIT', 0, 100)
+  if #over > 0 then
+    redis.call('ZREM', ended, unpack(over))
+  end
+end

@@ -1,0 +1,151 @@
+-- Write what became of runs, if their leases are still held, with their children, in one step; a repeat of (node, n)
+-- writes nothing.
+-- KEYS jobs pending leased running attempts control errors progress dead ended unique claims schedules ticks wake history meta
+-- ARGV now_us node n remember dead_count dead_ms history, then per run: id fence change
+-- Further KEYS are result keys, in the order of the runs that have a result. A change is '' for a plain end, else packed
+-- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children}
+-- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked)
+-- include time state record unique wake forget keep history held schedule
+local node, n, remember = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local dead_count, dead_ms, history_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+
+redis.call('HDEL', claims, '') -- a full store refuses a script whose first write adds
+local last = redis.call('HGET', claims, 's:' .. node)
+if last then
+  local last_n, letters = string.match(last, '^(%d+) %d+ (%a*)$')
+  if tonumber(last_n) == n then
+    return (string.gsub(letters, 'a', 'r'))
+  end
+end
+
+local cap = tonumber(redis.call('HGET', meta, 'limit') or nil)
+local blocked = cap and redis.call('ZCARD', leased) >= cap
+local ids = {}
+for i = 8, #ARGV, 3 do
+  ids[#ids + 1] = ARGV[i]
+end
+local entries = redis.call('HMGET', running, unpack(ids))
+local letters, applied, ended_ids, result_at, rouse = {}, {}, {}, KEYS_NAMED, false
+local done = {} -- the same id twice in one call: the second is not held any more
+
+local function keep_result(id, result, ms)
+  redis.call('SET', KEYS[result_at], result, 'PX', ms)
+  redis.call('PUBLISH', KEYS[result_at], id)
+end
+
+local function bury(id, change)
+  redis.call('ZADD', dead, now, id)
+  redis.call('HSET', attempts, id, string.format('%.0f %.0f 0', change[3], change[4]))
+  redis.call('HSET', errors, id, change[10])
+  if redis.call('EXISTS', control) == 1 then
+    redis.call('HDEL', control, id)
+  end
+end
+
+local function again(id, change)
+  local due = now + change[2]
+  local head = earliest_due()
+  redis.call('ZADD', pending[change[6] + 1], due, id)
+  if change[3] > 0 or change[4] > 0 or change[5] > 0 then
+    redis.call('HSET', attempts, id, string.format('%.0f %.0f %.0f', change[3], change[4], change[5]))
+  else
+    redis.call('HDEL', attempts, id)
+  end
+  if change[10] ~= '' then
+    redis.call('HSET', errors, id, change[10])
+  end
+  rouse = rouse or due <= now or not head or due < head
+end
+
+-- Everything but the plain end; the lease has been checked.
+local function apply(id, change)
+  local verb, named, key, schedule, result, children = change[1], change[7], change[8], change[9], change[11], change[13]
+  if verb == 'again' then
+    again(id, change)
+  else
+    if verb == 'dead' then
+      bury(id, change)
+    else
+      ended_ids[#ended_ids + 1] = id
+      if named then
+        remember_id(id, remember)
+      end
+    end
+    if key ~= '' then
+      release_unique(key, id)
+    end
+    if result ~= '' then
+      keep_result(id, result, change[12])
+    end
+    if schedule ~= '' then
+      rouse = end_of_run(schedule, id) or rouse
+    end
+  end
+  if #children > 0 then
+    local _, _, wake_up = keep_jobs(children)
+    rouse = rouse or wake_up
+  end
+end
+
+for k, id in ipairs(ids) do
+  local fence, change = ARGV[9 + (k - 1) * 3], ARGV[10 + (k - 1) * 3]
+  local unpacked = change ~= '' and cmsgpack.unpack(change) or nil
+  if unpacked and unpacked[11] ~= '' then
+    result_at = result_at + 1
+  end
+  if done[id] or not holds(entries[k], fence) then
+    letters[k] = 't'
+  elseif unpacked and unpacked[1] == 'again' and redis.call('HEXISTS', control, id) == 1 then
+    letters[k] = 'c'
+  else
+    letters[k] = 'a'
+    done[id] = true
+    applied[#applied + 1] = id
+    if unpacked then
+      redis.call('ZREM', leased, id)
+      redis.call('HDEL', running, id)
+      apply(id, unpacked)
+    else
+      ended_ids[#ended_ids + 1] = id
+    end
+  end
+end
+
+if #ended_ids > 0 then
+  redis.call('ZREM', leased, unpack(ended_ids))
+  redis.call('HDEL', running, unpack(ended_ids))
+  redis.call('HDEL', jobs, unpack(ended_ids))
+  drop_companions(ended_ids)
+end
+
+-- Dead jobs are bounded by count and age; what is trimmed takes its companions along.
+local function trim_dead()
+  local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - dead_ms, 'LIMIT', 0, 100)
+  local surplus = redis.call('ZCARD', dead) - #old - dead_count
+  if surplus > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', dead, #old, #old + math.min(surplus, 100) - 1)) do
+      old[#old + 1] = id
+    end
+  end
+  if #old > 0 then
+    redis.call('ZREM', dead, unpack(old))
+    redis.call('HDEL', jobs, unpack(old))
+    drop_companions(old)
+  end
+end
+if redis.call('EXISTS', dead) == 1 then
+  trim_dead()
+end
+forget_ended()
+
+if not rouse and blocked then
+  local due = earliest_due()
+  rouse = due ~= nil and due <= now
+end
+if rouse then
+  leave_token()
+end
+letters = table.concat(letters)
+redis.call('HSET', claims, 's:' .. node, string.format('%.0f %.0f ', n, now) .. letters)
+record(history_limit, 'settle', node, #applied, applied)
+return letters

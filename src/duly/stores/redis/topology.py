@@ -1,0 +1,70 @@
+"""From a URL to connections: what the URL may say, and how redis-py is told to leave retries to us.
+
+redis-py retries commands by itself by default; a command whose reply was lost would then run twice. Ours never does:
+every verb is safe to repeat, and is repeated by the caller who knows whether it should be.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+from duly.errors import ConfigurationError, InvalidURL
+
+try:
+    from redis.asyncio.connection import AbstractConnection, ConnectionPool
+    from redis.asyncio.retry import Retry as ClientRetry
+    from redis.backoff import NoBackoff
+except ImportError as error:  # pragma: no cover - the extra is missing
+    raise ConfigurationError("the Redis store needs redis-py and hiredis: pip install 'duly[redis]'") from error
+
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "unix": "unix",
+    "redis+unix": "unix",
+}
+CONNECT_TIMEOUT = 5.0
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be logged."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{host}"))
+
+
+class SingleServer:
+    """One Redis or Valkey server named by a URL; makes connections, does not share them."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise InvalidURL(
+                f"{without_password(url)!r} is not a Redis URL; it begins with one of {', '.join(SCHEMES)}"
+            )
+        try:
+            _ = parts.port
+            database = parts.path.strip("/")
+            if SCHEMES[parts.scheme] != "unix" and database and not database.isdecimal():
+                raise ValueError(f"the database {database!r} is not a number")
+            plain = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
+            self._pool: ConnectionPool = ConnectionPool.from_url(
+                plain,
+                protocol=2,
+                retry=ClientRetry(NoBackoff(), 0),
+                socket_timeout=None,
+                socket_connect_timeout=CONNECT_TIMEOUT,
+                driver_info=None,
+            )
+        except ValueError as error:
+            raise InvalidURL(f"{without_password(url)!r} cannot be used: {error}") from None
+        self.url = without_password(url)
+
+    def connection(self) -> AbstractConnection:
+        """A new connection, not yet open."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection

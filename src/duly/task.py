@@ -1,0 +1,176 @@
+"""Tasks as applications touch them: a declared function that stays callable, and can be pushed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import msgspec
+
+from duly.config import DEFAULT_QUEUE
+from duly.core import codec
+from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options
+from duly.identity import new_job_id
+from duly.runtime.handler import Handler
+
+if TYPE_CHECKING:
+    from duly.handle import JobHandle
+    from duly.scheduler import Scheduler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobRequest(msgspec.Struct, frozen=True):
+    """A job that is built and validated, and not pushed yet. keeps_result: None if the pusher cannot know."""
+
+    queue: str
+    new: NewJob
+    task: str
+    keeps_result: bool | None = None
+
+
+class Call(Generic[P, R]):
+    """A task with options: what `.options(...)` returns. Immutable; keep one and push it often."""
+
+    def __init__(
+        self, scheduler: Scheduler, task: str, handler: Handler | None, declared: Options, pushed: Options
+    ) -> None:
+        self._scheduler, self.task, self._handler = scheduler, task, handler
+        self._given = pushed
+        options = merge(declared, pushed)
+        self._declared, self._options = declared, options
+        self.queue = options.queue or DEFAULT_QUEUE
+        self._packed = codec.pack_options(pushed)
+        self._priority = DEFAULT_PRIORITY if options.priority is None else options.priority
+        self._due = None if options.at is None else int(options.at * 1000)
+        self._delay = 0 if options.delay is None else int(options.delay * 1000)
+        keeps = options.keep_result
+        self._keeps = bool(keeps) if keeps is not None or handler is not None else None
+        self._plain = options.id is None and options.unique is None
+
+    def options(self, **options: Any) -> Call[P, R]:
+        """The same with further options over these. Raises InvalidOption."""
+        return Call(self._scheduler, self.task, self._handler, self._declared, make_options(options, self._given))
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobRequest:
+        """The job, built and validated, for `push_many` or `ctx.push`. Raises InvalidArguments, EncodingError, TooLarge."""
+        if self._handler is not None:
+            self._handler.check_call(args, kwargs)
+        body = codec.encode(self.task, args, kwargs, self._packed)
+        if self._plain:
+            new = NewJob(new_job_id(), body, self._delay, self._due, self._priority)
+        else:
+            new = self._special(body)
+        return JobRequest(self.queue, new, self.task, self._keeps)
+
+    def _special(self, body: bytes) -> NewJob:
+        options = self._options
+        return NewJob(
+            options.id or new_job_id(),
+            body,
+            self._delay,
+            self._due,
+            self._priority,
+            named=options.id is not None,
+            replace=bool(options.replace),
+            unique=None if options.unique is None else hold_of(options.unique, self.task, body),
+        )
+
+    async def push(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Keep the job in the store. Once this returns, the job will run, or be visibly cancelled, dead or lost.
+
+        Raises InvalidArguments, EncodingError, TooLarge, NotAccepting, StoreFull, StoreUnavailable (nothing was
+        written), or PushUncertain.
+        """
+        return await self._scheduler.push_request(self.job(*args, **kwargs))
+
+
+class Task(Generic[P, R]):
+    """A declared task. Calling it calls the function, here and now; `push` has a node run it."""
+
+    def __init__(self, scheduler: Scheduler, handler: Handler) -> None:
+        functools.update_wrapper(self, handler.fn)
+        self.name, self.handler, self.declared = handler.name, handler, handler.options
+        self._scheduler = scheduler
+        self._call: Call[P, R] = Call(scheduler, handler.name, handler, handler.options, Options())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.handler.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name!r}>"
+
+    def options(self, **options: Any) -> Call[P, R]:
+        """This task with options for the pushes made from what is returned. Raises InvalidOption."""
+        return self._call.options(**options)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobRequest:
+        """See Call.job."""
+        return self._call.job(*args, **kwargs)
+
+    async def push(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """See Call.push."""
+        return await self._scheduler.push_request(self._call.job(*args, **kwargs))
+
+
+def merge(declared: Options, pushed: Options) -> Options:
+    """What was set at push over what was declared; `at` and `delay` displace each other."""
+    values = {n: getattr(declared, n) for n in Options.__struct_fields__}
+    values.update({n: v for n in Options.__struct_fields__ if (v := getattr(pushed, n)) is not None})
+    if pushed.at is not None:
+        values["delay"] = None
+    elif pushed.delay is not None:
+        values["at"] = None
+    return Options(**values)
+
+
+def hold_of(unique: Unique, task: str, body: bytes) -> Hold:
+    """The unique key as the store holds it; without a key of its own, it is the task and a digest of the arguments."""
+    key = unique.key
+    if key is None:
+        envelope = codec.decode(body)
+        digest = hashlib.blake2b(bytes(envelope.args) + b"\0" + bytes(envelope.kwargs), digest_size=12).hexdigest()
+        key = f"{task[:150]}:{digest}"
+    if unique.seconds is not None:
+        return Hold(key, "time", int(unique.seconds * 1000))
+    return Hold(key, unique.until)
+
+
+class TaskBook:
+    """The tasks of a scheduler, by name, alias and wildcard."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Handler] = {}
+        self._aliases: dict[str, str] = {}
+        self._shortest: float | None = None
+
+    def find(self, task: str) -> Handler | None:
+        """The handler of a task: its own, that of its alias, or the one bound to `*`."""
+        return self.tasks.get(task) or self.tasks.get(self._aliases.get(task, ""), None) or self.tasks.get("*")
+
+    def add(self, handler: Handler, aliases: tuple[str, ...] = ()) -> None:
+        self.tasks[handler.name] = handler
+        self._aliases.update(dict.fromkeys(aliases, handler.name))
+        self._measure()
+
+    def remove(self, name: str) -> bool:
+        removed = self.tasks.pop(name, None) is not None
+        self._aliases = {alias: task for alias, task in self._aliases.items() if task != name}
+        self._measure()
+        return removed
+
+    def knows(self, name: str) -> bool:
+        return name in self.tasks or name in self._aliases
+
+    def names(self) -> list[str]:
+        return sorted([*self.tasks, *self._aliases])
+
+    def _measure(self) -> None:
+        leases = [handler.policy.lease for handler in self.tasks.values() if handler.policy.lease]
+        self._shortest = min(leases) if leases else None
+
+    def shortest_lease(self) -> float | None:
+        """Seconds of the shortest lease that a task here declares."""
+        return self._shortest

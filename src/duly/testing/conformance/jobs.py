@@ -1,0 +1,11 @@
+"""The path of a job through one shard, when nothing goes wrong: `base.Jobs`."""
+
+from __future__ import annotations
+
+from duly.testing.conformance.claim import ClaimSuite
+from duly.testing.conformance.enqueue import EnqueueSuite
+from duly.testing.conformance.settle import SettleSuite, WaitSuite
+
+
+class JobsSuite(EnqueueSuite, ClaimSuite, SettleSuite, WaitSuite):
+    """enqueue, claim, start, renew, settle, wait."""

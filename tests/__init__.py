@@ -1,0 +1,1 @@
+"""The tests of duly: sentences about what it promises."""

@@ -1,0 +1,106 @@
+"""The watch for leaks sees leaks: each test here runs another test, which leaks or does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(tmp_path: Path, source: str, *options: str) -> tuple[int, str]:
+    """Run one test file under the conftest of this suite; returns the exit code and the output."""
+    (tmp_path / "test_inner.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "--override-ini", f"pythonpath={ROOT}"]
+    done = subprocess.run(
+        [*command, *options, str(tmp_path / "test_inner.py")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_leaked_task_fails_the_test_and_is_named(tmp_path: Path) -> None:
+    code, output = run(
+        tmp_path,
+        """
+import asyncio
+async def forgotten(): await asyncio.sleep(60)
+async def test_it():
+    test_it.task = asyncio.create_task(forgotten(), name="lost-one")
+    await asyncio.sleep(0)
+""",
+    )
+    assert code == 1
+    assert "left 1 asyncio task(s) running" in output
+    assert "lost-one: forgotten at" in output
+
+
+def test_a_task_leaked_by_a_fixture_fails_the_test(tmp_path: Path) -> None:
+    code, output = run(
+        tmp_path,
+        """
+import asyncio, pytest
+@pytest.fixture
+async def resource():
+    yield
+    resource.task = asyncio.create_task(asyncio.sleep(60), name="after-the-end")
+async def test_it(resource): pass
+""",
+    )
+    assert code == 1
+    assert "after-the-end" in output
+
+
+def test_a_leaked_thread_fails_the_test_and_is_named(tmp_path: Path) -> None:
+    code, output = run(
+        tmp_path,
+        """
+import threading
+def test_it(): threading.Thread(target=threading.Event().wait, args=(3,), name="lost-two").start()
+""",
+    )
+    assert code == 1
+    assert "left 1 thread(s) running: 'lost-two'" in output
+
+
+def test_a_tidy_test_passes(tmp_path: Path) -> None:
+    code, output = run(
+        tmp_path,
+        """
+import asyncio, threading, time
+from hypothesis import given, strategies as st
+async def test_tasks_and_threads_of_the_loop():
+    task = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.to_thread(time.sleep, 0)
+    task.cancel()
+def test_a_daemon(): threading.Thread(target=threading.Event().wait, daemon=True).start()
+@given(st.integers())
+def test_a_property(number): assert number == number
+@given(st.integers())
+async def test_an_async_property(number): await asyncio.sleep(0)
+""",
+    )
+    assert code == 0, output
+    assert "4 passed" in output
+
+
+@pytest.mark.parametrize(("chosen", "passed"), [("server", 2), ("redis", 1), ("valkey", 1), ("not server", 2)], ids=str)
+def test_markers_follow_the_fixtures(tmp_path: Path, chosen: str, passed: int) -> None:
+    source = "def test_it(store_url): pass\ndef test_other(): pass\n"
+    _, output = run(tmp_path, source, "--collect-only", "-q", "-m", chosen)
+    assert f"{passed}/4 tests collected" in output, output
+
+
+def test_a_warning_is_an_error(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "import warnings\ndef test_it(): warnings.warn('careful')\n")
+    assert code == 1
+    assert "UserWarning: careful" in output
