@@ -43,13 +43,13 @@ def outcome_of(error: BaseException) -> Outcome:
     return Outcome(Ending.RAISED, reason=text[:500], error=text[:2000], trace=trace)
 
 
-def cancelled_outcome(reason: CancelReason | None, timeout: float | None) -> Outcome:
-    """What a cancellation means, by who asked for it."""
+def cancelled_outcome(reason: CancelReason | None, timeout: float | None, from_outside: bool) -> Outcome:
+    """What a cancellation means, by who asked for it; from_outside: somebody cancelled the task, the loop's end say."""
     if reason == "timeout":
         return Outcome(Ending.TIMED_OUT, reason=f"ran longer than its timeout of {timeout:g} s", error="TimeoutError")
     if reason == "asked":
         return Outcome(Ending.CANCELLED, reason="cancelled while it ran")
-    if reason == "stop":
+    if reason == "stop" or (reason is None and from_outside):
         return Outcome(Ending.INTERRUPTED, reason="its node stopped")
     return Outcome(Ending.RAISED, reason="the handler was cancelled from inside", error="CancelledError")
 
@@ -84,7 +84,8 @@ class LoopExecutor:
                 value = await handler.fn(*run.args, **run.kwargs)
             outcome = RETURNED_NONE if value is None else Outcome(Ending.RETURNED, value)
         except asyncio.CancelledError:
-            outcome = cancelled_outcome(run.cancel_reason, run.policy.timeout)
+            task = asyncio.current_task()
+            outcome = cancelled_outcome(run.cancel_reason, run.policy.timeout, task is not None and task.cancelling() > 0)
         except BaseException as error:  # SystemExit in a handler ends the run, not the node
             outcome = outcome_of(error)
         if run.timer is not None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from duly.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUncertain
 from duly.stores.redis.scripts import Script
@@ -54,9 +54,9 @@ class _Call(NamedTuple):
 def explain(error: Exception) -> StoreError:
     """The server's refusal in our words."""
     text = str(error)
-    if "OOM" in text[:200] and "maxmemory" in text:
+    if isinstance(error, OutOfMemoryError) or ("OOM" in text and "maxmemory" in text):
         return StoreFull("the store has reached its maxmemory and takes no new data; give it more, or remove jobs")
-    if text.startswith(REFUSALS) or type(error).__name__ in ("ReadOnlyError", "OutOfMemoryError", "NoPermissionError"):
+    if text.startswith(REFUSALS) or type(error).__name__ in ("ReadOnlyError", "NoPermissionError"):
         return StoreRefused(f"the store refused: {text}")
     return StoreError(f"the store failed: {text}")
 

@@ -81,9 +81,10 @@ class EnqueueSuite(Suite):
         now = now_ms(clock)
         assert await shard.get(["a"]) == [JobRecord("a", "pending", b"new", now, now + 9_000, priority=0)]
         clock.advance(1)
-        assert ids(await Node(shard, "n").claim()) == []  # it stands in one line only
+        node = Node(shard, "n")
+        assert ids(await node.claim()) == []  # it stands in one line only
         clock.advance(8)
-        assert ids(await Node(shard, "n").claim()) == ["a"]
+        assert ids(await node.claim()) == ["a"]
         assert (await shard.sizes()).pending == 0
 
     async def test_replace_of_an_unknown_id_creates_it(self, shard: Shard) -> None:

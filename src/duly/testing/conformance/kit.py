@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 import pytest
 
@@ -9,6 +11,8 @@ from duly.core.job import Claimed, Hold, NewJob
 from duly.core.lifecycle import END, Change
 from duly.stores.base import Answer, Batch, JobRecord, Limits, NewSchedule, Page, Settled, Settlement, Shard, Store
 from duly.testing.clock import ManualClock
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 LIMITS = Limits(remember_ms=60_000, history=50, dead_count=20, dead_ms=86_400_000)
 """What the store under test has to be made with."""
@@ -129,7 +133,7 @@ def now_ms(clock: ManualClock) -> int:
 
 async def pass_time(shard: Shard, clock: ManualClock, seconds: float, step: float = LEASE / 4000) -> None:
     """Let time pass in a shard that is in use: somebody calls it often enough that it sees no gap."""
-    watcher = Node(shard, f"watcher-{clock.epoch_us()}", lease=round(step * 4000))
+    watcher = Node(shard, f"watcher-{clock.epoch_us()}")
     while seconds > 0:
         clock.advance(min(step, seconds))
         seconds -= step
@@ -184,6 +188,6 @@ def schedule(
     return NewSchedule(id, definition, mark, app, buffer, revision)
 
 
-def changed(record: JobRecord, **fields: object) -> JobRecord:
+def changed(record: S, **fields: object) -> S:
     """A record with some fields otherwise: what a verb should have made of it."""
     return msgspec.structs.replace(record, **fields)

@@ -1,0 +1,303 @@
+"""How fast the core line is, as ratios to a raw one-at-a-time LPUSH of redis-py's asyncio client in the same run.
+
+    python benchmarks/throughput.py --store redis [--url redis://…] [--jobs 60000] [--rounds 3] [--json]
+
+Everything is at its defaults: history, validation of arguments, INFO logging. One worker process with 100 slots; jobs
+are pushed before it starts. Without --url a redis-server of its own is started on a free port and stopped again.
+Figures of shared machines are noisy: read the ratios, and the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import redis.asyncio
+
+from duly import Context, Scheduler
+from duly.runtime.process import loop_factory
+from duly.stores.base import Settlement
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[str]:
+    """A redis-server for this run alone, on loopback."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise SystemExit("no redis-server on the PATH: run tools/ensure-redis, or give --url")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+        process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def raw_lpush(url: str, count: int) -> float:
+    """One awaited LPUSH after the other: the yardstick."""
+    client = redis.asyncio.Redis.from_url(url, protocol=2)
+    await client.ping()
+    began = time.perf_counter()
+    for _ in range(count):
+        await client.lpush("raw", b"x" * 60)
+    rate = count / (time.perf_counter() - began)
+    await client.delete("raw")
+    await client.aclose()
+    return rate
+
+
+class Probe:
+    """Notes when a job's handler ended and when its settlement was answered, in the worker under test."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.lags: list[float] = []
+        self.settled = 0
+        self._ended: dict[str, float] = {}
+        node = scheduler._node
+        assert node is not None
+        self.worker = node.worker
+        inner_ended, inner_settled = self.worker.ended, self.worker.settled
+
+        def ended(run: Any, outcome: Any, *, frees: bool = True) -> None:
+            self._ended[run.job.id] = time.perf_counter()
+            inner_ended(run, outcome, frees=frees)
+
+        def settled(run: Any, settlement: Settlement, answer: Any) -> None:
+            self.lags.append(time.perf_counter() - self._ended.pop(run.job.id))
+            inner_settled(run, settlement, answer)
+
+        self.worker.settled = settled  # type: ignore[method-assign]
+        self.worker.executor._ended = ended
+        self.worker.threads._ended = ended
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+async def run_jobs(url: str, count: int, kind: str, lags: list[float] | None) -> float:
+    """Jobs per second of one worker with 100 slots over a backlog of `count`."""
+    scheduler = Scheduler(url, namespace=f"bench-{kind}", logger=logging.getLogger("duly.bench"))
+    done = 0
+
+    @scheduler.task(name="async-noop")
+    async def async_noop(ctx: Context, number: int) -> None:
+        nonlocal done
+        done += 1
+
+    @scheduler.task(name="sync-noop")
+    def sync_noop(ctx: Context, number: int) -> None:
+        nonlocal done
+        done += 1
+
+    task = async_noop if kind == "async" else sync_noop
+    async with scheduler:
+        await scheduler.push_many(task.job(i) for i in range(count))
+        began = time.perf_counter()
+        await scheduler.start()
+        probe = Probe(scheduler) if lags is not None else None
+        await until(lambda: done >= count)
+        while (await scheduler.queues.sizes()).leased:
+            await asyncio.sleep(0.001)
+        rate = count / (time.perf_counter() - began)
+        if probe is not None and lags is not None:
+            lags += probe.lags
+        await scheduler.stop()
+    return rate
+
+
+async def push_bulk(url: str, count: int) -> float:
+    scheduler = Scheduler(url, namespace="bench-bulk")
+
+    @scheduler.task
+    async def noop(number: int) -> None: ...
+
+    async with scheduler:
+        await scheduler.queues.sizes()
+        began = time.perf_counter()
+        await scheduler.push_many(noop.job(i) for i in range(count))
+        return count / (time.perf_counter() - began)
+
+
+async def push_concurrent(url: str, count: int) -> float:
+    scheduler = Scheduler(url, namespace="bench-gather")
+
+    @scheduler.task
+    async def noop(number: int) -> None: ...
+
+    async with scheduler:
+        await noop.push(0)
+        began = time.perf_counter()
+        for start in range(0, count, 1000):
+            await asyncio.gather(*(noop.push(i) for i in range(start, start + 1000)))
+        return count / (time.perf_counter() - began)
+
+
+async def push_single(url: str, count: int) -> float:
+    scheduler = Scheduler(url, namespace="bench-single")
+
+    @scheduler.task
+    async def noop(number: int) -> None: ...
+
+    async with scheduler:
+        await noop.push(0)
+        began = time.perf_counter()
+        for i in range(count):
+            await noop.push(i)
+        return count / (time.perf_counter() - began)
+
+
+async def push_to_start(url: str, count: int) -> list[float]:
+    """Milliseconds from the call of push in this process to the start of the handler in an idle worker process."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "--be-idle-worker", "--url", url, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    scheduler = Scheduler(url, namespace="bench-idle")
+    lags: list[float] = []
+    async with scheduler:
+        await worker.stdout.readline()  # it is ready
+        for _ in range(count + 20):
+            await asyncio.sleep(0.01)
+            sent = time.time()
+            await scheduler.push("started", remote=True)
+            lags.append((float(await worker.stdout.readline()) - sent) * 1000)
+    worker.terminate()
+    await worker.wait()
+    return lags[20:]
+
+
+async def be_idle_worker(url: str) -> None:
+    scheduler = Scheduler(url, namespace="bench-idle")
+
+    @scheduler.task
+    async def started() -> None:
+        print(time.time(), flush=True)
+
+    stopped = asyncio.Event()
+    await scheduler.start()
+    import signal
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    print("ready", flush=True)
+    await stopped.wait()
+    await scheduler.stop()
+
+
+async def idle_commands(url: str, seconds: float) -> float:
+    """Store commands a second of one idle node, over the whole server."""
+    scheduler = Scheduler(url, namespace="bench-quiet")
+
+    @scheduler.task
+    async def noop() -> None: ...
+
+    client = redis.asyncio.Redis.from_url(url, protocol=2)
+    await scheduler.start()
+    await asyncio.sleep(3)
+
+    async def calls() -> int:
+        stats = await client.info("commandstats")
+        return sum(int(stats[name]["calls"]) for name in ("cmdstat_evalsha", "cmdstat_blpop") if name in stats)
+
+    before = await calls()
+    await asyncio.sleep(seconds)
+    count = await calls() - before
+    await scheduler.stop()
+    await client.aclose()
+    return count / seconds
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(work())  # type: ignore[arg-type]
+
+
+def measure(url: str, jobs: int, rounds: int, idle_seconds: float) -> dict[str, Any]:
+    """All figures; each round measures the yardstick anew, the medians of the ratios count."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        raw = run(lambda: raw_lpush(url, 8_000))
+        figures = {
+            "async no-op jobs": run(lambda: run_jobs(url, jobs, "async", None)),
+            "sync no-op jobs": run(lambda: run_jobs(url, jobs // 3, "sync", None)),
+            "push_many": run(lambda: push_bulk(url, jobs)),
+            "push by gather": run(lambda: push_concurrent(url, jobs // 2)),
+            "push one by one": run(lambda: push_single(url, 4_000)),
+        }
+        raw = (raw + run(lambda: raw_lpush(url, 8_000))) / 2
+        found.setdefault("raw LPUSH", []).append(raw)
+        for name, rate in figures.items():
+            found.setdefault(name, []).append(rate)
+            found.setdefault(f"{name} / raw", []).append(rate / raw)
+    lags: list[float] = []
+    run(lambda: run_jobs(url, jobs, "async", lags))
+    starts = run(lambda: push_to_start(url, 300))
+    return {
+        "medians": {name: statistics.median(values) for name, values in found.items()},
+        "spread": {name: [min(values), max(values)] for name, values in found.items()},
+        "end to settled ms": {"p50": percentile(lags, 0.5) * 1000, "p99": percentile(lags, 0.99) * 1000},
+        "push to start ms": {"p50": percentile(starts, 0.5), "p99": percentile(starts, 0.99), "max": max(starts)},
+        "idle commands/s": run(lambda: idle_commands(url, idle_seconds)) if idle_seconds else None,
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=["redis"], default="redis")
+    parser.add_argument("--url")
+    parser.add_argument("--jobs", type=int, default=60_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--idle-seconds", type=float, default=20)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--be-idle-worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    if options.be_idle_worker:
+        run(lambda: be_idle_worker(options.url))
+        return
+    with contextlib.ExitStack() as stack:
+        url = options.url or stack.enter_context(own_server())
+        figures = measure(url, options.jobs, options.rounds, options.idle_seconds)
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures["medians"].items():
+        low, high = figures["spread"][name]
+        form = "{:>12.2f}  ({:.2f} … {:.2f})" if name.endswith("raw") and "/" in name else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
+        print(f"{name:24}", form.format(value, low, high))
+    for name in ("end to settled ms", "push to start ms"):
+        print(f"{name:24}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
+    if figures["idle commands/s"] is not None:
+        print(f"{'idle commands/s':24} {figures['idle commands/s']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

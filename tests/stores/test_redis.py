@@ -1,0 +1,71 @@
+"""The Redis store keeps every promise of the contract, on Redis and on Valkey, and answers as the memory store does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+
+import hypothesis
+import pytest
+
+from duly.stores.base import Store
+from duly.stores.redis.store import RedisStore
+from duly.testing import ManualClock, conformance
+
+EXAMPLES = 60
+
+
+class OnEach:
+    @pytest.fixture(
+        params=[
+            pytest.param("redis", marks=[pytest.mark.server, pytest.mark.redis]),
+            pytest.param("valkey", marks=[pytest.mark.server, pytest.mark.valkey]),
+        ]
+    )
+    def url(self, request: pytest.FixtureRequest) -> str:
+        url: str = request.getfixturevalue(f"{request.param}_url")
+        return url
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    async def store(self, url: str, clock: ManualClock) -> AsyncIterator[Store]:
+        store = RedisStore(url, namespace="conformance", limits=conformance.LIMITS, clock=clock)
+        await store.connect()
+        yield store
+        await store.close()
+
+
+class TestJobs(OnEach, conformance.JobsSuite):
+    pass
+
+
+class TestFaults(OnEach, conformance.FaultsSuite):
+    pass
+
+
+class TestCare(OnEach, conformance.CareSuite):
+    pass
+
+
+class TestSchedules(OnEach, conformance.SchedulesSuite):
+    pass
+
+
+class TestCluster(OnEach, conformance.ClusterSuite):
+    pass
+
+
+class TestModel(OnEach):
+    @pytest.mark.slow
+    @pytest.mark.timeout(300)
+    def test_redis_answers_as_memory_does(self, url: str) -> None:
+        names = itertools.count()  # each example has a namespace of its own
+
+        def make_store(clock: ManualClock) -> Store:
+            return RedisStore(url, namespace=f"model{next(names)}", limits=conformance.LIMITS, clock=clock)
+
+        settings = hypothesis.settings(conformance.model.DEFAULT_SETTINGS, max_examples=EXAMPLES)
+        conformance.check_model(make_store, settings)

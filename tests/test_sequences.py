@@ -1,0 +1,177 @@
+"""The failure sequences that the protocol's odd-looking rules close, on a real Redis with whole schedulers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from duly import Scheduler, StoreFull
+from duly.core.job import NewJob
+from duly.core.lifecycle import END
+from duly.errors import StoreUncertain
+from duly.stores.base import Renewal, Settlement
+from duly.stores.redis.store import RedisStore
+from duly.testing.clock import ManualClock
+from tests.conftest import StartServer
+from tests.waiting import eventually
+
+
+def lose_replies(shard: Any, verb: str, times: int, then: Callable[[], Awaitable[None]] | None = None) -> list[int]:
+    """Let the next `times` calls of a verb be applied and their answers lost; returns a list that counts them."""
+    inner = getattr(shard, verb)
+    lost: list[int] = []
+
+    async def call(*args: Any) -> Any:
+        answer = await inner(*args)
+        if len(lost) < times:
+            lost.append(1)
+            if then is not None:
+                await then()
+            raise StoreUncertain(f"the answer of {verb} was lost on purpose")
+        return answer
+
+    setattr(shard, verb, call)
+    return lost
+
+
+async def test_a_push_repeated_after_its_job_has_ended_does_not_run_again(redis_url: str) -> None:
+    node, pusher = Scheduler(redis_url), Scheduler(redis_url)
+    ran: list[int] = []
+
+    @node.task(name="count")
+    async def count(number: int) -> None:
+        ran.append(number)
+
+    async def job_has_ended() -> None:
+        await eventually(lambda: ran == [1], 10)
+        sizes = await pusher.queues.sizes()
+        while sizes.leased:
+            sizes = await pusher.queues.sizes()
+
+    await node.start()
+    async with pusher:
+        lost = lose_replies(pusher.shard("default"), "enqueue", 1, job_has_ended)
+        job = await pusher.push("count", 1, remote=True)
+        assert lost and job.created
+        await pusher.push("count", 2, remote=True)
+        await eventually(lambda: 2 in ran, 10)
+    await node.stop()
+    assert ran == [1, 2]
+
+
+async def test_three_lost_claim_replies_count_no_crash_and_give_the_same_batch(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url, lease=1)
+    seen: list[tuple[int, int, int]] = []
+
+    @scheduler.task(name="see")
+    async def see(number: int) -> None:
+        from duly import current
+
+        seen.append((number, current().attempt, current().crashes))
+
+    async with scheduler:
+        await scheduler.push_many(see.job(i) for i in range(20))
+        lost = lose_replies(scheduler.shard("default"), "claim", 3)
+        await scheduler.start()
+        await eventually(lambda: len(seen) == 20, 15)
+        await scheduler.stop()
+    assert len(lost) == 3
+    assert sorted(seen) == [(i, 1, 0) for i in range(20)]
+
+
+async def test_live_runs_keep_their_leases_when_the_store_was_away_for_longer_than_a_lease(start_server: StartServer) -> None:
+    server = start_server("redis")
+    schedulers = [Scheduler(server.url, lease=1) for _ in range(3)]
+    runs: list[tuple[str, int]] = []
+    go_on = asyncio.Event()
+
+    async def slow(number: int) -> None:
+        from duly import current
+
+        runs.append((f"job {number}", current().crashes))
+        await go_on.wait()
+
+    for scheduler in schedulers:
+        scheduler.bind("slow", slow)
+        await scheduler.start()
+    async with schedulers[0] as pusher:
+        for number in range(6):
+            await pusher.push("slow", number)
+        await eventually(lambda: len(runs) == 6, 10)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(2.5)  # two leases and a half: the passing of real time is what is tested
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await asyncio.sleep(2)  # time enough for a wrong take-over
+        assert (await pusher.queues.sizes()).leased == 6
+        go_on.set()
+
+        async def all_settled() -> bool:
+            return (await pusher.queues.sizes()).leased == 0
+
+        await eventually(all_settled, 10)
+    for scheduler in schedulers:
+        await scheduler.stop()
+    assert sorted(runs) == [(f"job {number}", 0) for number in range(6)]
+
+
+async def test_an_old_settle_is_refused_even_when_the_fence_key_was_deleted(redis_url: str) -> None:
+    clock = ManualClock()
+    store = RedisStore(redis_url, clock=clock)
+    await store.connect()
+    shard = store.shard("default")
+    await shard.enqueue("c", 1, [NewJob("a", b"\x01\x00\x91\xa1t")])
+    old = await shard.claim("n1", 1, 1, 10_000, 10_000)
+    assert await store._link.command("HDEL", shard.keys.key("meta"), "fence") == 1
+    for _ in range(6):  # steps below half a lease, so that this is no gap
+        clock.advance(3)
+        await shard.claim("n3", 1 + _, 0, 10_000, 10_000)
+    new = await shard.claim("n2", 1, 1, 10_000, 10_000)
+    assert [job.id for job in new.jobs] == ["a"]
+    assert new.fence > old.fence
+    assert await shard.settle("n1", 1, [Settlement("a", old.fence, END)]) == ["taken"]
+    assert await shard.renew([Renewal("a", old.fence, 10_000)]) == ["taken"]
+    assert await shard.settle("n2", 1, [Settlement("a", new.fence, END)]) == ["applied"]
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+async def test_a_full_store_still_lets_running_jobs_renew_and_settle(start_server: StartServer, kind: str) -> None:
+    server = start_server(kind, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+    scheduler = Scheduler(server.url, lease=1, history=100)
+    go_on = asyncio.Event()
+    runs: list[int] = []
+
+    @scheduler.task(retry=0)
+    async def hold(number: int) -> None:
+        runs.append(number)
+        await go_on.wait()
+
+    @scheduler.task(delay=3600)
+    async def later(text: str) -> None: ...
+
+    await scheduler.start()
+    for number in range(10):
+        await hold.push(number)
+    await eventually(lambda: len(runs) == 10, 10)
+    with pytest.raises(StoreFull, match="maxmemory"):
+        for number in range(100):
+            await later.push("x" * 200_000)
+    before = await scheduler.queues.sizes()
+    await asyncio.sleep(2.5)  # two leases and a half: they must be renewed although the store is full
+    go_on.set()
+
+    async def all_settled() -> bool:
+        return (await scheduler.queues.sizes()).leased == 0
+
+    await eventually(all_settled, 10)
+    assert sorted(runs) == list(range(10))
+    after = await scheduler.queues.sizes()
+    assert (after.dead, after.pending) == (0, before.pending)
+    await scheduler.stop()
