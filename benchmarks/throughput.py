@@ -291,7 +291,11 @@ def main() -> None:
         return
     for name, value in figures["medians"].items():
         low, high = figures["spread"][name]
-        form = "{:>12.2f}  ({:.2f} … {:.2f})" if name.endswith("raw") and "/" in name else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
+        form = (
+            "{:>12.2f}  ({:.2f} … {:.2f})"
+            if name.endswith("raw") and "/" in name
+            else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
+        )
         print(f"{name:24}", form.format(value, low, high))
     for name in ("end to settled ms", "push to start ms"):
         print(f"{name:24}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))

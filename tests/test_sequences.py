@@ -12,7 +12,7 @@ import pytest
 
 from duly import Scheduler, StoreFull
 from duly.core.job import NewJob
-from duly.core.lifecycle import END
+from duly.core.lifecycle import END, Change
 from duly.errors import StoreUncertain
 from duly.stores.base import Renewal, Settlement
 from duly.stores.redis.store import RedisStore
@@ -84,7 +84,9 @@ async def test_three_lost_claim_replies_count_no_crash_and_give_the_same_batch(r
     assert sorted(seen) == [(i, 1, 0) for i in range(20)]
 
 
-async def test_live_runs_keep_their_leases_when_the_store_was_away_for_longer_than_a_lease(start_server: StartServer) -> None:
+async def test_live_runs_keep_their_leases_when_the_store_was_away_for_longer_than_a_lease(
+    start_server: StartServer,
+) -> None:
     server = start_server("redis")
     schedulers = [Scheduler(server.url, lease=1) for _ in range(3)]
     runs: list[tuple[str, int]] = []
@@ -143,7 +145,7 @@ async def test_an_old_settle_is_refused_even_when_the_fence_key_was_deleted(redi
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 async def test_a_full_store_still_lets_running_jobs_renew_and_settle(start_server: StartServer, kind: str) -> None:
-    server = start_server(kind, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
+    server = start_server(kind, "--maxmemory-policy", "noeviction")
     scheduler = Scheduler(server.url, lease=1, history=100)
     go_on = asyncio.Event()
     runs: list[int] = []
@@ -160,9 +162,11 @@ async def test_a_full_store_still_lets_running_jobs_renew_and_settle(start_serve
     for number in range(10):
         await hold.push(number)
     await eventually(lambda: len(runs) == 10, 10)
+    await later.push("x" * 900_000)
+    with server.client() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 500_000)
     with pytest.raises(StoreFull, match="maxmemory"):
-        for number in range(100):
-            await later.push("x" * 200_000)
+        await later.push("x")
     before = await scheduler.queues.sizes()
     await asyncio.sleep(2.5)  # two leases and a half: they must be renewed although the store is full
     go_on.set()
@@ -175,3 +179,25 @@ async def test_a_full_store_still_lets_running_jobs_renew_and_settle(start_serve
     after = await scheduler.queues.sizes()
     assert (after.dead, after.pending) == (0, before.pending)
     await scheduler.stop()
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+async def test_a_full_store_refuses_no_claim_start_renew_or_settle(start_server: StartServer, kind: str) -> None:
+    server = start_server(kind, "--maxmemory-policy", "noeviction")
+    store = RedisStore(server.url)
+    await store.connect()
+    shard = store.shard("default")
+    await shard.enqueue("c", 1, [NewJob(id, b"\x01\x00" + b"x" * 300_000) for id in "abc"])
+    with server.client() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 500_000)
+    with pytest.raises(StoreFull):
+        await shard.enqueue("c", 2, [NewJob("d", b"\x01\x00")])
+    batch = await shard.claim("n", 1, 3, 10_000, 10_000)
+    assert [job.id for job in batch.jobs] == ["a", "b", "c"]
+    assert await shard.renew([Renewal("a", batch.fence, 10_000, b"progress")]) == ["applied"]
+    assert await shard.start([("a", batch.fence)]) == [True]
+    assert await shard.settle("n", 1, [Settlement("a", 1, END)]) == ["taken"]
+    again = Settlement("a", batch.fence, Change("again", 1000, 1, 0, 0, "why", "error", "trace"))
+    dead = Settlement("b", batch.fence, Change("dead", 0, 1, 0, 0, "why", "error", "trace"))
+    assert await shard.settle("n", 2, [again, dead, Settlement("c", batch.fence, END)]) == ["applied"] * 3
+    await store.close()

@@ -1,4 +1,4 @@
-"""Waiting for facts, with a bound."""
+"""Waiting for facts: a test says what must become true and within how long, and never sleeps for luck."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+LOOK_EVERY = 0.005  # seconds between two looks
 
 
-async def eventually(predicate: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
-    """Return once the predicate is true; fail if it is not within `seconds`."""
+async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = 10.0) -> T:
+    """What `predicate` (plain or async) says once it is true; fails when that takes longer than `seconds`."""
     until = time.monotonic() + seconds
     while True:
-        answer = predicate()
-        if await answer if inspect.isawaitable(answer) else answer:
-            return
+        found = predicate()
+        value: T = await found if inspect.isawaitable(found) else found
+        if value:
+            return value
         if time.monotonic() > until:
-            raise AssertionError(f"not true within {seconds:g} s: {getattr(predicate, '__name__', predicate)}")
-        await asyncio.sleep(0.005)
+            source = inspect.getsource(predicate).strip() if inspect.isfunction(predicate) else repr(predicate)
+            raise AssertionError(f"not true within {seconds:g} s, last seen as {value!r}: {source}")
+        await asyncio.sleep(LOOK_EVERY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -56,7 +56,11 @@ class Config:
             _name(name, getattr(self, name))
         for name in ("queues", "tags"):
             value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(part, str) for part in value):
+            if (
+                isinstance(value, str)
+                or not isinstance(value, Collection)
+                or not all(isinstance(p, str) for p in value)
+            ):
                 raise InvalidOption(f"{name}={value!r}: give a sequence of names, such as ['mail', 'default']")
             object.__setattr__(self, name, tuple(dict.fromkeys(_name(name, part) for part in value)))
         if not self.queues:
@@ -87,8 +91,8 @@ SETTINGS = tuple(f.name for f in fields(Config))
 def _name(what: str, value: Any) -> str:
     if not isinstance(value, str) or not value or len(value) > 200:
         raise InvalidOption(f"{what}={value!r}: give a name of 1 to 200 characters")
-    if any(c in "{}" or ord(c) < 33 for c in value):
-        raise InvalidOption(f"{what}={value!r}: a name holds no braces, no spaces and no control characters")
+    if any(c in "{}" or ord(c) < 33 or "\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidOption(f"{what}={value!r}: a name holds no braces, spaces, control characters or lone surrogates")
     return value
 
 

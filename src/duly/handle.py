@@ -55,8 +55,8 @@ def view(record: JobRecord, queue: str) -> JobView:
     try:
         envelope = codec.decode(record.body)
         task, args, kwargs = envelope.task, codec.unpack(envelope.args), codec.unpack(envelope.kwargs)
-    except (UnfitJob, msgspec.MsgspecError):
-        pass  # ended (no body), or written by a newer duly
+    except (UnfitJob, msgspec.MsgspecError, ValueError, RecursionError):
+        pass  # ended (no body), written by a newer duly, or damaged
     progress = codec.unpack(record.progress) if record.progress else None
     return JobView(
         record.id, queue, record.state, task, args, kwargs, record.priority, record.enqueued_at / 1000, record.at / 1000,

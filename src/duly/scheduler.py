@@ -10,23 +10,25 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from duly.clock import SYSTEM_CLOCK, Clock
-from duly.config import Config, make_config, resolve_url
+from duly.config import SETTINGS, Config, make_config, resolve_url
 from duly.core.job import Options, make_options
 from duly.core.trigger import Trigger, cron, every
 from duly.errors import ConfigurationError, DuplicateTask, InvalidOption, NotAccepting, UnknownTask, nearest
 from duly.handle import JobHandle, Jobs, Queues
+from duly.identity import generation
 from duly.locks import DAY, Lock
+from duly.runtime import forward
 from duly.runtime.context import Context
 from duly.runtime.emitter import Emitter, Listener
-from duly.runtime.executor import Middleware
 from duly.runtime.handler import Handler
+from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
 from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, name_of, on_own_grid
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
-from duly.task import Call, JobRequest, Task, TaskBook
+from duly.task import Call, Decorator, JobRequest, Task, TaskBook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,24 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 CLEAR_STEP = 500
 VERSION = "0.1.0"
-
-
-class Decorator:
-    """What `@scheduler.task(...)` returns: keeps the handler's signature, less a leading Context."""
-
-    def __init__(self, declare_task: Callable[[Callable[..., Any]], Task[Any, Any]]) -> None:
-        self._declare = declare_task
-
-    @overload
-    def __call__(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[Concatenate[Context, P], R]) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R]) -> Task[P, R]: ...
-    def __call__(self, fn: Callable[..., Any]) -> Task[Any, Any]:
-        return self._declare(fn)
 
 
 class Scheduler:
@@ -65,18 +49,34 @@ class Scheduler:
                  clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
         self.config: Config = make_config(settings)
         self.lifespan, self.middleware, self.clock = lifespan, list(middleware), clock or SYSTEM_CLOCK
-        limits = Limits(remember_ms=int(self.config.remember * 1000), history=self.config.history)
-        self.store: Store = open_store(resolve_url(url), self.config.namespace, limits, clock)
+        self._url, self._store_clock = resolve_url(url), clock
+        self.store: Store = self._open_store()
         self.jobs, self.queues, self.schedules = Jobs(self), Queues(self), Schedules(self)
         self._book = TaskBook()
+        self._book.builtin[forward.TASK] = forward.forwarder(self.producer)
         self._declarations: dict[tuple[str, str], Declaration] = {}
         self._emitter = Emitter(self.config.logger)
         self._producers: dict[str, Producer] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._users = 0
+        self._users, self._generation = 0, generation()
         self._node: Node | None = None
         self._resources = AsyncExitStack()
         self._accepting, self._executing = True, True
+
+    def configure(self, url: str | None = None, **settings: Any) -> None:
+        """Other settings, or another store, while it is not connected (else ConfigurationError); None changes nothing."""
+        if self._users:
+            raise ConfigurationError("configure() comes before start() and `async with scheduler:`: they have read it")
+        given = {name: value for name, value in settings.items() if value is not None}
+        self.config = make_config({name: getattr(self.config, name) for name in SETTINGS} | given)
+        self._emitter.logger = self.config.logger
+        if url is not None or given.keys() & {"namespace", "remember", "history"}:  # what a store is opened with
+            self._url = url or self._url
+            self.store = self._open_store()
+
+    def _open_store(self) -> Store:
+        limits = Limits(remember_ms=int(self.config.remember * 1000), history=self.config.history)
+        return open_store(self._url, self.config.namespace, limits, self._store_clock)
 
     # declaring
 
@@ -200,6 +200,8 @@ class Scheduler:
     async def connect(self) -> None:
         """Open the store for this event loop: may push now, runs nothing. Calls are counted; each wants its `close`."""
         loop = asyncio.get_running_loop()
+        if self._generation != generation():
+            self._start_afresh()
         if self._users and self._loop is not loop:
             raise ConfigurationError(
                 "this scheduler is connected in another event loop; close it there, or make another one"
@@ -213,6 +215,12 @@ class Scheduler:
             if not self._users:
                 await self.store.close()
             raise
+
+    def _start_afresh(self) -> None:
+        """In a forked child: nothing of the parent's connections and node is ours."""
+        self._generation, self._users, self._node = generation(), 0, None
+        self.store = self.store.sibling()
+        self._producers, self._resources = {}, AsyncExitStack()
 
     async def close(self) -> None:
         """Give back what `connect` took; the last one waits for pushes under way, then closes the store."""

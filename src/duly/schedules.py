@@ -239,7 +239,7 @@ def _view(record: ScheduleRecord, queue: str) -> ScheduleView:
     return ScheduleView(
         record.id, queue, definition.trigger, definition.task, record.revision, record.paused,
         record.next / 1000 if record.next else None, record.last / 1000 if record.last else None,
-        record.fired, record.skipped, record.app, len(record.live),
+        record.fired, record.skipped, record.app, len(record.live) if definition.counted else 0,
     )  # fmt: skip
 
 

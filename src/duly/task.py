@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -12,6 +13,7 @@ from duly.config import DEFAULT_QUEUE
 from duly.core import codec
 from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options
 from duly.identity import new_job_id
+from duly.runtime.context import Context
 from duly.runtime.handler import Handler
 
 if TYPE_CHECKING:
@@ -115,6 +117,24 @@ class Task(Generic[P, R]):
         return await self._scheduler.push_request(self._call.job(*args, **kwargs))
 
 
+class Decorator:
+    """What `@scheduler.task(...)` returns: keeps the handler's signature, less a leading Context."""
+
+    def __init__(self, declare_task: Callable[[Callable[..., Any]], Task[Any, Any]]) -> None:
+        self._declare = declare_task
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], R]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> Task[P, R]: ...
+    def __call__(self, fn: Callable[..., Any]) -> Task[Any, Any]:
+        return self._declare(fn)
+
+
 def merge(declared: Options, pushed: Options) -> Options:
     """What was set at push over what was declared; `at` and `delay` displace each other."""
     values = {n: getattr(declared, n) for n in Options.__struct_fields__}
@@ -145,10 +165,12 @@ class TaskBook:
         self.tasks: dict[str, Handler] = {}
         self._aliases: dict[str, str] = {}
         self._shortest: float | None = None
+        self.builtin: dict[str, Handler] = {}
 
     def find(self, task: str) -> Handler | None:
         """The handler of a task: its own, that of its alias, or the one bound to `*`."""
-        return self.tasks.get(task) or self.tasks.get(self._aliases.get(task, ""), None) or self.tasks.get("*")
+        found = self.tasks.get(task) or self.tasks.get(self._aliases.get(task, "")) or self.builtin.get(task)
+        return found or self.tasks.get("*")
 
     def add(self, handler: Handler, aliases: tuple[str, ...] = ()) -> None:
         self.tasks[handler.name] = handler

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from crondst import CronDst
+from crondst import CronDst, CronDstError
 from croniter import croniter
 from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from duly.core.cron import Timetable, timetable
+from duly.core.cron import DST, Timetable, timetable
 from duly.errors import InvalidTrigger
 from tests.core.cron_expressions import MINUTE, Expression, Written, changes, expressions, walk
 
@@ -64,7 +67,7 @@ def backwards(table: Timetable, start: datetime, end: datetime) -> list[datetime
 
 
 @given(expressions(wrap=True, special=True), zones, st.integers(1971, 2040), st.data())
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=60)
 def test_ticks_around_a_clock_change_are_those_of_a_walk_by_minutes(
     expression: Expression, zone: str, year: int, data: st.DataObject
 ) -> None:
@@ -93,9 +96,7 @@ def test_ticks_with_seconds_are_those_of_a_walk_by_seconds(
     assert ticks_of(table, start, end) == walk(expression, zone, start, end)
 
 
-@pytest.mark.parametrize(
-    ("zone", "year"), [("America/New_York", 2024), ("Africa/Casablanca", 2023), ("Pacific/Apia", 2011)]
-)
+@pytest.mark.parametrize(("zone", "year"), [("America/New_York", 2024), ("Pacific/Apia", 2011)])
 def test_a_year_has_as_many_ticks_as_a_walk_by_minutes_finds(zone: str, year: int) -> None:
     both = frozenset({0, 30})
     fields = (Written("0", frozenset({0})), Written("0,30", both), Written("0-4", frozenset(range(5))))
@@ -105,11 +106,181 @@ def test_a_year_has_as_many_ticks_as_a_walk_by_minutes_finds(zone: str, year: in
     assert ticks_of(timetable(expression.text, zone), start, end) == walk(expression, zone, start, end)
 
 
+# --- What may be written.
+
+
+def days_of(text: str, year: int, month: int) -> list[int]:
+    """The days of a month on which `0 0 TEXT` fires."""
+    start = datetime(year, month, 1, tzinfo=UTC)
+    end = (start + timedelta(days=31)).replace(day=1)
+    return [tick.day for tick in ticks_of(timetable(f"0 0 {text}"), start, end)]
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),  # June 2024 began on a Saturday
+    [
+        ("L * *", [30]),
+        ("L-3,1 * *", [1, 27]),
+        ("LW * *", [28]),
+        ("15W,1W * *", [3, 14]),
+        ("30W * *", [28]),  # the 30th is a Sunday, and 1 July is another month
+        ("? * 5#2", [14]),
+        ("? * FRIL,7#1", [2, 28]),
+        ("* * 6#5", [29]),
+        ("13 * FRI", [7, 13, 14, 21, 28]),
+        ("*/10 * MON", []),
+        ("*/2 * 1", [3, 17]),
+        ("28-2 * *", [1, 2, 28, 29, 30]),
+        ("* * fri-Mon", [1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 17, 21, 22, 23, 24, 28, 29, 30]),
+        ("? nov-jun/7 0", [2, 9, 16, 23, 30]),
+        ("*/31 * 7", []),
+        ("5-5/2 * *", [5]),
+    ],
+)
+def test_the_days_of_june_2024(text: str, days: list[int]) -> None:
+    assert days_of(text, 2024, 6) == days
+
+
+@pytest.mark.parametrize("sunday", ["0", "7", "SUN", "sun", "7-7", "7-0", "0/7", "7/7"])
+def test_sunday_has_many_names(sunday: str) -> None:
+    assert days_of(f"* * {sunday}", 2024, 6) == [2, 9, 16, 23, 30]
+
+
+@pytest.mark.parametrize(
+    ("alias", "text"),
+    [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@monthly", "0 0 1 * *"),
+        ("@WEEKLY", "0 0 * * SUN"),
+        ("@daily", "0 0 * * ?"),
+        ("@midnight", "0 0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+    ],
+)
+def test_an_alias_is_its_expression(alias: str, text: str) -> None:
+    start, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC)
+    assert ticks_of(timetable(alias), start, end) == ticks_of(timetable(text), start, end) != []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("61 * * * *", 'minute "61" is not allowed: use 0-59'),
+        ("* 24 * * *", 'hour "24" is not allowed: use 0-23'),
+        ("* * 0 * *", 'day-of-month "0" is not allowed: use 1-31'),
+        ("* * * FOO *", 'month "FOO" is not allowed: use 1-12 or JAN-DEC'),
+        ("* * * * 8", 'day-of-week "8" is not allowed: use 0-7 or SUN-SAT'),
+        ("60 * * * * *", 'second "60" is not allowed: use 0-59'),
+        ("1,,2 * * * *", 'minute "1,,2" has an empty item'),
+        ("*/0 * * * *", 'the step "0": a step is a whole number from 1 to 60'),
+        ("*/61 * * * *", 'the step "61"'),
+        ("? * * * *", 'minute "?" is not allowed'),
+        ("1-2-3 * * * *", 'minute "1-2-3" is not allowed'),
+        ("\u0661 * * * *", "minute"),
+        ("* * L-31 * *", 'day-of-month "L-31" is not allowed'),
+        ("* * * * L", "write 5L for the last Friday"),
+        ("* * * * 5#6", 'day-of-week "5#6" is not allowed'),
+        ("* * * *", "has 4 fields: write 5 (minute hour day-of-month month day-of-week) or 6 (second first)"),
+        ("* * * * * * 2024", "has 7 fields"),
+        ("@reboot", "use one of @yearly"),
+        ("@every 5m", "use every()"),
+        ("0 0 30 2 *", 'never fires: month "2" has no day-of-month "30"'),
+        ("0 0 31 4,6,9,11 ?", "never fires"),
+        ("0 0 31W FEB *", "never fires"),
+        ("* " * 600, "at most 1000 characters"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(InvalidTrigger) as refused:
+        timetable(text)
+    assert words in str(refused.value)
+
+
+def test_a_rare_day_is_found_however_far_away() -> None:
+    leap_sunday = timetable("0 0 29 2 */7")
+    assert leap_sunday.after(ms(datetime(2072, 3, 1, tzinfo=UTC))) == ms(datetime(2112, 2, 28, tzinfo=UTC)) + 86_400_000
+
+
+def test_there_is_nothing_beyond_the_years_of_a_datetime() -> None:
+    for zone in ("UTC", "Europe/Paris"):
+        table = timetable("0 0 1 1 *", zone)
+        assert table.after(10**18) is None
+        assert table.before(-(10**18)) is None
+
+
+# --- Clock changes, one by one.
+
+
+def local_ticks(text: str, zone: str, day: str, days: int = 1, dst: DST = "vixie") -> list[str]:
+    """The ticks of some days as local time and offset."""
+    start = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
+    found = ticks_of(timetable(text, zone, dst), start, start + timedelta(days=days))
+    return [f"{tick.astimezone(ZoneInfo(zone)):%d %H:%M:%S %z}" for tick in found]
+
+
+def test_a_fixed_time_runs_once_on_the_gap_day() -> None:
+    assert local_ticks("30 2 * * *", "Europe/Paris", "2024-03-31") == ["31 03:00:00 +0200"]
+    assert local_ticks("0 30 2 * * *", "Europe/Paris", "2024-03-31") == ["31 03:00:00 +0200"]
+
+
+def test_a_fixed_time_runs_once_on_the_overlap_day() -> None:
+    assert local_ticks("30 2 * * *", "Europe/Paris", "2024-10-27") == ["27 02:30:00 +0200"]
+    assert local_ticks("15 30 2 * * *", "Europe/Paris", "2024-10-27") == ["27 02:30:15 +0200"]
+
+
+def test_several_fixed_times_in_one_gap_are_one_run() -> None:
+    assert local_ticks("0,30 2,3 * * *", "Europe/Paris", "2024-03-31") == ["31 03:00:00 +0200", "31 03:30:00 +0200"]
+
+
+@pytest.mark.parametrize("hours", ["*", "0/1"])
+def test_an_interval_follows_elapsed_time(hours: str) -> None:
+    gap = local_ticks(f"30 {hours} * * *", "Europe/Paris", "2024-03-31")
+    overlap = local_ticks(f"30 {hours} * * *", "Europe/Paris", "2024-10-27")
+    assert (len(gap), len(overlap)) == (23, 25)
+    assert gap[1:3] == ["31 01:30:00 +0100", "31 03:30:00 +0200"]
+    assert overlap[2:4] == ["27 02:30:00 +0200", "27 02:30:00 +0100"]
+
+
+def test_wildcard_seconds_make_a_time_interval_like() -> None:
+    assert local_ticks("*/30 30 2 * * *", "Europe/Paris", "2024-03-31") == []
+    assert len(local_ticks("*/30 30 2 * * *", "Europe/Paris", "2024-10-27")) == 4
+
+
+def test_literal_skips_what_is_in_a_gap_and_repeats_what_is_in_an_overlap() -> None:
+    assert local_ticks("30 2 * * *", "Europe/Paris", "2024-03-31", dst="literal") == []
+    twice = ["27 02:30:00 +0200", "27 02:30:00 +0100"]
+    assert local_ticks("30 2 * * *", "Europe/Paris", "2024-10-27", dst="literal") == twice
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "day", "expected"),
+    [
+        ("Australia/Lord_Howe", "10,40 2 * * *", "2024-10-06", ["06 02:30:00 +1100", "06 02:40:00 +1100"]),
+        ("Australia/Lord_Howe", "10,40 1 * * *", "2024-04-07", ["07 01:10:00 +1100", "07 01:40:00 +1100"]),
+        ("Africa/Cairo", "0 0 * * *", "2024-04-26", ["26 01:00:00 +0300"]),
+        ("Africa/Casablanca", "30 2 * * *", "2024-03-10", ["10 02:30:00 +0100"]),
+        ("Africa/Casablanca", "30 2 * * *", "2024-04-14", ["14 03:00:00 +0100"]),
+        ("Antarctica/Troll", "0 2 * * *", "2024-03-31", ["31 03:00:00 +0200"]),
+        ("Antarctica/Troll", "0 2 * * *", "2024-10-27", ["27 02:00:00 +0200"]),
+        ("Europe/Dublin", "30 1 * * *", "2024-10-27", ["27 01:30:00 +0100"]),
+        ("America/New_York", "30 2 * * *", "2024-03-10", ["10 03:00:00 -0400"]),
+    ],
+)
+def test_a_fixed_time_runs_once_in_odd_zones(zone: str, text: str, day: str, expected: list[str]) -> None:
+    assert local_ticks(text, zone, day) == expected
+
+
+def test_a_fixed_time_of_an_absent_day_runs_when_the_next_day_begins() -> None:
+    ticks = local_ticks("0 9 * * *", "Pacific/Apia", "2011-12-29", days=3)
+    assert ticks == ["29 09:00:00 -1000", "31 00:00:00 +1400", "31 09:00:00 +1400"]
+
+
 # --- Laws.
 
 
 @given(expressions(seconds=True, wrap=True, special=True), zones, st.integers(-(10**12), 4 * 10**12))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_after_and_before_are_strict_and_inverse(expression: Expression, zone: str, moment: int) -> None:
     table = compiled(expression.text, zone)
     later, earlier = table.after(moment), table.before(moment)
@@ -122,7 +293,7 @@ def test_after_and_before_are_strict_and_inverse(expression: Expression, zone: s
 
 
 @given(st.sampled_from(ODD_ZONES[:-1]), st.integers(1985, 2037), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_every_local_moment_in_a_gap_runs_at_the_first_moment_after_it(
     zone: str, year: int, data: st.DataObject
 ) -> None:
@@ -145,7 +316,7 @@ def test_every_local_moment_in_a_gap_runs_at_the_first_moment_after_it(
 
 
 @given(expressions(special=True), st.integers(0, 2 * 10**12))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_in_utc_both_rules_give_the_same_ticks(expression: Expression, moment: int) -> None:
     compiled(expression.text)
     assert timetable(expression.text, "UTC", "literal").after(moment) == timetable(expression.text).after(moment)
@@ -154,39 +325,38 @@ def test_in_utc_both_rules_give_the_same_ticks(expression: Expression, moment: i
 # --- Other libraries. Each difference we know of is named where it is set aside.
 
 
-def same_as_peers(expression: Expression) -> bool:
-    """Whether the three read the text as we do.
+def read_alike(expression: Expression) -> bool:
+    """Whether the others read day-of-week as we do.
 
-    In day-of-week, `a/n` runs to 7 for them, so that 1/3 (MON, THU) has a Sunday too. Our field ends with Saturday, like
-    `*/n` for everybody.
+    `a/n` runs to 7 for them, so that 1/3 (MON, THU) has a Sunday too. Our field ends with Saturday, as `*/n` does for
+    everybody.
     """
-    text = expression.text.split()[-1]
-    return not any("/" in item and "-" not in item and "*" not in item for item in text.split(","))
+    items = expression.text.split()[-1].split(",")
+    return not any("/" in item and "-" not in item and "*" not in item for item in items)
 
 
 seconds_of_years = st.integers(0, 2 * 10**9)
 
 
 @given(expressions() | expressions(seconds=True), seconds_of_years)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=100)
 def test_cronsim_agrees_in_utc_forwards_and_backwards(expression: Expression, second: int) -> None:
-    assume(same_as_peers(expression))
+    assume(read_alike(expression))
     table, start = compiled(expression.text), datetime.fromtimestamp(second, UTC)
-    moment = ms(start)
-    for theirs in islice(CronSim(expression.text, start), 4):
-        moment = table.after(moment) or 0
-        assert moment == ms(theirs)
-    moment = ms(start)
-    for theirs in islice(CronSim(expression.text, start, reverse=True), 4):
-        moment = table.before(moment) or 0
-        assert moment == ms(theirs)
+    for reverse, step in ((False, table.after), (True, table.before)):
+        moment = ms(start)
+        for theirs in islice(CronSim(expression.text, start, reverse=reverse), 4):
+            moment = step(moment) or 0
+            assert moment == ms(theirs)
 
 
 @given(expressions(wrap=True) | expressions(seconds=True), seconds_of_years)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=70)
 def test_croniter_agrees_in_utc(expression: Expression, second: int) -> None:
     # In zones it is no measure: it fires a fixed 01:30 twice in an overlap.
-    assume(same_as_peers(expression))
+    assume(read_alike(expression))
+    # Its steps stumble when a range wraps around: 23-5/5 minutes are 58 and 4 there, where 58 + 5 makes 3.
+    assume(not any(int(a) > int(b) for a, b in re.findall(r"(\d+)-(\d+)/", expression.text)))
     table, start = compiled(expression.text), datetime.fromtimestamp(second, UTC)
     # Without `implement_cron_bug`, `*/2` in a day field would count as restricted there.
     theirs = croniter(expression.text, start, datetime, second_at_beginning=True, implement_cron_bug=True)
@@ -196,22 +366,35 @@ def test_croniter_agrees_in_utc(expression: Expression, second: int) -> None:
         assert moment == ms(theirs.get_next())
 
 
-@given(expressions(steps=False), zones, st.integers(1971, 2036), st.integers(-40, 40), st.data())
-@settings(deadline=None, max_examples=150)
+def peers(expression: Expression, start: datetime, zone: str) -> Iterator[Iterator[datetime]]:
+    """Those of the two that know what to do here."""
+    info = ZoneInfo(zone)
+    jumps = {
+        c.astimezone(info).utcoffset() - (c - MINUTE).astimezone(info).utcoffset() for c in changes(zone, start.year)
+    }
+    # cronsim reads a start in the second half of an overlap as if it were the first, for fixed times; and it walks
+    # wildcard hours by 3600 seconds, which goes astray where the clock moves by half an hour (Lord Howe).
+    by_hours = all(jump % timedelta(hours=1) == timedelta(0) for jump in jumps)
+    if not start.fold if expression.fixed() else by_hours:
+        yield CronSim(expression.text, start)
+    # crondst loops for ever in a two-hour overlap (Troll) and counts on changes of one hour; it refuses `* * * 9 *`, for
+    # its star means day 31 too.
+    if all(abs(jump) == timedelta(hours=1) for jump in jumps):
+        with suppress(CronDstError):
+            yield CronDst(expression.text).iter(start)
+
+
+@given(expressions(steps=False), zones, st.integers(1971, 2036), st.integers(-40, 4), st.data())
+@settings(deadline=None, max_examples=60)
 def test_cronsim_and_crondst_agree_around_clock_changes(
     expression: Expression, zone: str, year: int, hours: int, data: st.DataObject
 ) -> None:
     # Steps without a star (0/15, 0-8/2) are left out: they are interval-like for us only, see cron.py.
-    assume(same_as_peers(expression))
-    found, info = changes(zone, year), ZoneInfo(zone)
+    assume(read_alike(expression))
+    found = changes(zone, year)
     change = data.draw(st.sampled_from(found)) if found else datetime(year, 6, 1, tzinfo=UTC)
-    start = (change + timedelta(hours=hours)).astimezone(info)
-    table = compiled(expression.text, zone)
-    ours = ticks_of(table, start + timedelta(seconds=1), start + timedelta(hours=60))
-    for peer in (CronSim(expression.text, start), CronDst(expression.text).iter(start)):
-        theirs = []
-        for tick in peer:
-            if tick.timestamp() >= start.timestamp() + 60 * 3600:
-                break
-            theirs.append(tick.astimezone(UTC))
-        assert ours == theirs, type(peer)
+    start = change + timedelta(hours=hours)
+    end = start + timedelta(hours=48)
+    ours = ticks_of(compiled(expression.text, zone), start + timedelta(seconds=1), end)
+    for peer in peers(expression, start.astimezone(ZoneInfo(zone)), zone):
+        assert [t.astimezone(UTC) for t in takewhile(lambda t: t.timestamp() < end.timestamp(), peer)] == ours

@@ -157,10 +157,10 @@ def moment(name: str, value: Any) -> float:
 
 
 def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value.encode()) > 200:
+    if not isinstance(value, str) or not value or len(value.encode(errors="replace")) > 200:
         raise InvalidOption(f"{name}={value!r}: give a text of 1 to 200 bytes")
-    if any(ord(c) < 32 or c in "{}" for c in value):
-        raise InvalidOption(f"{name}={value!r}: no control characters and no braces, please")
+    if any(ord(c) < 32 or c in "{}" or "\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidOption(f"{name}={value!r}: no control characters, no braces and no lone surrogates, please")
     return value
 
 

@@ -14,15 +14,15 @@ import queue
 import threading
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from duly.core.outcome import RETURNED_NONE, Discard, Ending, Fail, HandlerSignal, Outcome, RetryIn, Snooze
 from duly.runtime.context import Context, _current
+from duly.runtime.middleware import Middleware, call_through
 from duly.runtime.run import CancelReason, Run
 
 Ended = Callable[[Run, Outcome], None]
-Middleware = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 TRACE_BYTES = 8_000
 """How much of a traceback is kept: its end."""
 
@@ -85,7 +85,9 @@ class LoopExecutor:
             outcome = RETURNED_NONE if value is None else Outcome(Ending.RETURNED, value)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            outcome = cancelled_outcome(run.cancel_reason, run.policy.timeout, task is not None and task.cancelling() > 0)
+            outcome = cancelled_outcome(
+                run.cancel_reason, run.policy.timeout, task is not None and task.cancelling() > 0
+            )
         except BaseException as error:  # SystemExit in a handler ends the run, not the node
             outcome = outcome_of(error)
         if run.timer is not None:
@@ -100,10 +102,7 @@ class LoopExecutor:
             call = functools.partial(run.handler.fn, *arguments, **run.kwargs)
             return await call() if run.handler.is_async else await self._threads.call(call)
 
-        step: Callable[[], Awaitable[Any]] = innermost
-        for middleware in reversed(self._middleware):
-            step = functools.partial(middleware, context, step)
-        return await step()
+        return await call_through(self._middleware, context, innermost)
 
 
 class ThreadExecutor:

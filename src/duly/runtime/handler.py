@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from duly.core import codec
-from duly.core.job import Options, Policy, make_policy
-from duly.errors import InvalidArguments, UnfitJob
+from duly.core.job import RUN_OPTIONS, Options, Policy, make_options, make_policy
+from duly.errors import InvalidArguments, InvalidOption, UnfitJob
 from duly.runtime.context import Context
 
 _NO_KWARGS: dict[str, Any] = {}
@@ -45,13 +45,17 @@ class Handler:
         self._singles: dict[str, msgspec.msgpack.Decoder[Any]] = {}
 
     def policy_for(self, pushed: Options | None) -> Policy:
-        """The declaration's policy with what the push set over it."""
+        """The declaration's policy with what the push set over it. Raises UnfitJob("envelope") if that makes no sense."""
         if pushed is None:
             return self.policy
         policy = self._policies.get(pushed)
         if policy is None:
             if len(self._policies) > 1000:
                 self._policies.clear()
+            try:
+                make_options({name: getattr(pushed, name) for name in RUN_OPTIONS})
+            except InvalidOption as error:  # damaged, or from a newer duly that allows more
+                raise UnfitJob("envelope", f"the envelope's options cannot be used: {error}") from None
             policy = self._policies[pushed] = make_policy(self.options, pushed)
         return policy
 
@@ -105,6 +109,10 @@ class Handler:
             return args, {name: self._single(name).decode(value) for name, value in raw_kwargs.items()}
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise UnfitJob("arguments", f"the arguments of task {self.name!r} do not fit: {error}") from None
+        except UnfitJob:
+            raise
+        except Exception as error:  # a type's own __post_init__ or validator may raise anything
+            raise UnfitJob("arguments", f"the arguments of task {self.name!r} do not fit: {error!r}") from error
 
     def _tuple(self, count: int) -> msgspec.msgpack.Decoder[Any]:
         types = [self._types[p.name] for p in self._positional[:count]]

@@ -15,10 +15,11 @@ import msgspec
 from duly.clock import Clock
 from duly.config import Config
 from duly.identity import new_name
+from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
-from duly.runtime.executor import Middleware
 from duly.runtime.heartbeat import Heartbeat, HeartbeatThread
 from duly.runtime.loop import Loop
+from duly.runtime.middleware import Middleware
 from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
 from duly.runtime.worker import Handlers, Worker
@@ -53,7 +54,9 @@ class Node:
             self.id, store.sibling(), config, clock, self.worker.lines, self.record, self._deliver
         )
         self._ticks = Loop("ticker", self.ticker.tick, config.logger, config.lease / 6)
-        self._ticks_task: asyncio.Task[None] | None = None
+        caretaker = Caretaker([line.shard for line in self.worker.lines], config.logger)
+        self._care = Loop("caretaker", caretaker.tick, config.logger, cap=60)
+        self._services: list[asyncio.Task[None]] = []
         self._thread = HeartbeatThread(self.heartbeat)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.ticker.wake = self._ticks.wake
@@ -74,7 +77,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self.worker.state = state
         self._thread.start()
-        self._ticks_task = self._loop.create_task(self._ticks.run())
+        self._services = [self._loop.create_task(service.run()) for service in (self._ticks, self._care)]
         self.worker.start()
         self.config.logger.info(
             "node %s serves %s with %d slots", self.id[:8], ", ".join(self.config.queues), self.config.concurrency
@@ -90,8 +93,8 @@ class Node:
         """Stop gracefully: see Worker.stop. Leases are kept to the last."""
         await self.worker.stop(self.config.grace if grace is None else grace, leaving=leaving)
         self._ticks.stop()
-        if self._ticks_task is not None:
-            await self._ticks_task
+        self._care.stop()
+        await asyncio.gather(*self._services)
         self._thread.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self.config.lease)
         self.config.logger.info("node %s has stopped", self.id[:8])

@@ -14,14 +14,16 @@ from typing import Any, Protocol
 from duly.clock import Clock
 from duly.config import Config
 from duly.core import codec, lifecycle
-from duly.core.job import Claimed, Options
+from duly.core.job import Claimed, NewJob, Options
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
 from duly.errors import EncodingError, StoreError, UnfitJob
 from duly.runtime.emitter import Emitter
-from duly.runtime.executor import LoopExecutor, Middleware, ThreadExecutor
+from duly.runtime.executor import LoopExecutor, ThreadExecutor
+from duly.runtime.forward import forward
 from duly.runtime.handler import Handler
 from duly.runtime.line import Line
+from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
 from duly.runtime.run import Run
 from duly.stores.base import Batch, Renewed, Settled, Settlement, Store
@@ -283,7 +285,10 @@ class Worker:
 
     def _settle(self, run: Run, change: Change, result: bytes | None, *, with_children: bool = False) -> None:
         job, origin = run.job, run.envelope.origin
-        children = tuple(request.new for request in run.children) if with_children else ()
+        children: tuple[NewJob, ...] = ()
+        if with_children and run.children:
+            here = run.line.queue
+            children = tuple(r.new if r.queue == here else forward(r.queue, r.new) for r in run.children)
         settlement = Settlement(
             job.id, run.fence, change, job.priority, job.named, job.unique,
             origin.schedule if origin is not None and origin.counted else None,

@@ -25,6 +25,8 @@ class JobVerbs(Verbs):
     """`base.Jobs` in memory."""
 
     async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+        if not jobs:
+            return []
         check_size(jobs)
         state = self._state
         with self._step() as now:
@@ -33,8 +35,6 @@ class JobVerbs(Verbs):
                 return list(last.answers)
             if last is not None and n < last.n:
                 raise StoreRefused(f"enqueue {n} of client {client}, which has since sent {last.n}: not applied")
-            if not jobs:
-                return []
             answers, written = state.keep(now, list(jobs))
             state.clients[client] = Sent(n, now, answers)
             state.forget(now)
@@ -80,14 +80,14 @@ class JobVerbs(Verbs):
             return [_renew(self._state, renewal, now) for renewal in renewals]
 
     async def settle(self, node: str, n: int, settlements: Sequence[Settlement]) -> list[Settled]:
+        if not settlements:
+            return []
         check_size(settlements)
         state = self._state
         with self._step() as now:
             last = state.settles.get(node)
             if last is not None and n == last.n:
                 return ["repeated" if answer == "applied" else answer for answer in last.answers]
-            if not settlements:
-                return []
             was_full = state.is_full()
             answers = [self._settle_one(settlement, now) for settlement in settlements]
             self._trim_dead(now)

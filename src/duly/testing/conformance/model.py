@@ -21,7 +21,7 @@ from duly.errors import StoreError
 from duly.stores.base import Batch, Firing, NewSchedule, Renewal, ScheduleRecord, Settlement, Shard, Store
 from duly.stores.memory.store import MemoryStore
 from duly.testing.clock import ManualClock
-from duly.testing.conformance.kit import BRIEF, LIMITS
+from duly.testing.conformance.kit import LIMITS
 
 MakeStore = Callable[[ManualClock], Store]
 DEFAULT_SETTINGS = hypothesis.settings(
@@ -34,6 +34,8 @@ NODES = ("n0", "n1", "n2")
 CLIENTS = ("c0", "c1")
 LEASES = (2_000, 10_000)
 HOUR_MS = 3_600_000
+WAIT = 0.005
+"""Seconds: a token lies there at once or not at all."""
 
 generated = st.sampled_from([f"g{i}" for i in range(6)])
 named = st.sampled_from([f"u{i}" for i in range(4)])
@@ -213,7 +215,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def wait(self) -> None:
-        self.both(lambda shard: shard.wait(BRIEF))
+        self.both(lambda shard: shard.wait(WAIT))
 
     @rule(seconds=seconds)
     def advance(self, seconds: float) -> None:

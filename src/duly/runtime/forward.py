@@ -1,0 +1,35 @@
+"""Children for other queues. A job and its children are settled in one step, and a step is atomic within one queue only:
+a child for another queue therefore travels as a forward, a job of the parent's own queue whose run enqueues the child there.
+
+The child keeps its id, and is enqueued as an id that the user gave: a forward that runs twice adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from duly.core import codec
+from duly.core.job import NewJob, Options
+from duly.core.retry import Retry
+from duly.identity import new_job_id
+from duly.runtime.handler import Handler
+from duly.runtime.producer import Producer
+
+TASK = "duly:forward"
+
+
+def forward(queue: str, child: NewJob) -> NewJob:
+    """The job that brings `child` to `queue`."""
+    named = msgspec.structs.replace(child, named=True)
+    return NewJob(new_job_id(), codec.encode(TASK, (queue, msgspec.msgpack.encode(named))), priority=child.priority)
+
+
+def forwarder(producer_of: Callable[[str], Producer]) -> Handler:
+    """The handler of forwards, on every node; it never gives up."""
+
+    async def bring(queue: str, child: bytes) -> None:
+        await producer_of(queue).push(msgspec.msgpack.decode(child, type=NewJob))
+
+    return Handler(TASK, bring, Options(name=TASK, retry=Retry(limit=None, delay=1, backoff=2, max_delay=60)))
