@@ -163,7 +163,7 @@ class Jobs:
             return f"queue {queue!r} runs its limit of {sizes.limit} jobs{tried}"
         if record.unfit_since:
             return f"nodes that took it could not run it: {record.reason}"
-        registry = await self._scheduler.store.registry()
+        registry = await self._scheduler.connected_store.registry()
         return f"it is due, behind at most {sizes.pending - 1} others; {len(registry.nodes)} node(s) are alive{tried}"
 
     async def list(
@@ -204,4 +204,4 @@ class Queues:
 
     async def list(self) -> Sequence[str]:
         """Every queue that was ever served or pushed to."""
-        return (await self._scheduler.store.registry()).queues
+        return (await self._scheduler.connected_store.registry()).queues

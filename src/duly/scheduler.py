@@ -28,7 +28,18 @@ from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, na
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
-from duly.task import Call, Decorator, JobRequest, Task, TaskBook
+from duly.task import (
+    Call,
+    Decorator,
+    JobRequest,
+    Task,
+    TaskBook,
+    arguments,
+    default_name,
+    names_of,
+    plain_function,
+    task_options,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +61,7 @@ class Scheduler:
         self.config: Config = make_config(settings)
         self.lifespan, self.middleware, self.clock = lifespan, list(middleware), clock or SYSTEM_CLOCK
         self._url, self._store_clock = resolve_url(url), clock
-        self.store: Store = self._open_store()
+        self.store: Store = self._open_store(self._url, self.config)
         self.jobs, self.queues, self.schedules = Jobs(self), Queues(self), Schedules(self)
         self._book = TaskBook()
         self._book.builtin[forward.TASK] = forward.forwarder(self.producer)
@@ -68,15 +79,14 @@ class Scheduler:
         if self._users:
             raise ConfigurationError("configure() comes before start() and `async with scheduler:`: they have read it")
         given = {name: value for name, value in settings.items() if value is not None}
-        self.config = make_config({name: getattr(self.config, name) for name in SETTINGS} | given)
-        self._emitter.logger = self.config.logger
+        config = make_config({name: getattr(self.config, name) for name in SETTINGS} | given)
         if url is not None or given.keys() & {"namespace", "remember", "history"}:  # what a store is opened with
-            self._url = url or self._url
-            self.store = self._open_store()
+            self.store = self._open_store(url or self._url, config)
+        self.config, self._url, self._emitter.logger = config, url or self._url, config.logger
 
-    def _open_store(self) -> Store:
-        limits = Limits(remember_ms=int(self.config.remember * 1000), history=self.config.history)
-        return open_store(self._url, self.config.namespace, limits, self._store_clock)
+    def _open_store(self, url: str, config: Config) -> Store:
+        limits = Limits(remember_ms=int(config.remember * 1000), history=config.history)
+        return open_store(url, config.namespace, limits, self._store_clock)
 
     # declaring
 
@@ -96,23 +106,18 @@ class Scheduler:
         `name` is the task's name, by default the function's; `aliases` are former names that it serves too; the rest
         are task options. Raises InvalidOption, DuplicateTask.
         """
-        name, aliases = options.pop("name", None), tuple(options.pop("aliases", ()))
-        declared = _task_options(options)
+        name, aliases = options.pop("name", None), names_of(options.pop("aliases", ()))
+        declared = task_options(options)
 
         def declare_task(function: Callable[..., Any]) -> Task[Any, Any]:
-            return self._declare_task(name or _default_name(function), function, declared, aliases)
+            return self._declare_task(name or default_name(function), function, declared, aliases)
 
         return declare_task(given[0]) if given else Decorator(declare_task)
 
     def _declare_task(
         self, name: str, fn: Callable[..., Any], options: Options, aliases: tuple[str, ...]
     ) -> Task[Any, Any]:
-        for taken in (name, *aliases):
-            if self._book.knows(taken):
-                raise DuplicateTask(
-                    f"a task {taken!r} is declared already; give this one another name=, or unbind({taken!r}) first"
-                )
-        handler = Handler(make_options({"name": name}).name or name, _plain(fn), options)
+        handler = Handler(make_options({"name": name}).name or name, plain_function(fn), options)
         self._book.add(handler, aliases)
         return Task(self, handler)
 
@@ -131,10 +136,10 @@ class Scheduler:
         id = options.pop("id", None)
         name, args, kwargs = options.pop("name", None), options.pop("args", ()), options.pop("kwargs", None)
         of_schedule = {n: options.pop(n) for n in SCHEDULE_OPTIONS if n in options and n != "queue"}
-        declared = _task_options(options)
+        declared = task_options(options)
 
         def declare_both(fn: Callable[..., Any]) -> Task[Any, Any]:
-            task = self._declare_task(name or _default_name(fn), fn, declared, ())
+            task = self._declare_task(name or default_name(fn), fn, declared, ())
             self.schedule(task, trigger, id=id or task.name, args=args, kwargs=kwargs, **of_schedule)
             return task
 
@@ -154,8 +159,10 @@ class Scheduler:
 
     def bind(self, name: str, handler: Callable[..., Any], **options: Any) -> Task[..., Any]:
         """Give the task `name` a handler, at run time too; `*` takes what no other name takes. Replaces a former one."""
+        bound = Handler(make_options({"name": name}).name or name, plain_function(handler), task_options(options))
         self._book.remove(name)
-        return self._declare_task(name, handler, _task_options(options), ())
+        self._book.add(bound)
+        return Task(self, bound)
 
     def unbind(self, name: str) -> bool:
         """Take a handler away; its jobs wait for a node that has one. False if there was none."""
@@ -184,7 +191,7 @@ class Scheduler:
                 f"no task {name!r} is declared here; {nearest(name, self._book.names())} "
                 "If other nodes have it, push with remote=True"
             )
-        return name, handler
+        return (name if handler is not None else make_options({"name": name}).name or name), handler
 
     # connecting
 
@@ -235,11 +242,16 @@ class Scheduler:
         await self.store.close()
         self._loop = None
 
-    def shard(self, queue: str) -> Shard:
-        """The shard of a queue. Raises ConfigurationError if the scheduler is not connected."""
+    @property
+    def connected_store(self) -> Store:
+        """The store. Raises ConfigurationError if the scheduler is not connected."""
         if not self._users:
             raise ConfigurationError("the scheduler is not connected: use `async with scheduler:`, or start it")
-        return self.store.shard(queue)
+        return self.store
+
+    def shard(self, queue: str) -> Shard:
+        """The shard of a queue. Raises ConfigurationError if the scheduler is not connected."""
+        return self.connected_store.shard(queue)
 
     def producer(self, queue: str) -> Producer:
         """The way of pushes into a queue."""
@@ -257,12 +269,13 @@ class Scheduler:
 
         Raises UnknownTask if it is not declared here (`remote=True`: another node has it), and what Call.push raises.
         """
+        args, kwargs = arguments(args, kwargs)
         if len(payload) > 1 or (payload and args):
             raise InvalidOption(f"push({task!r}, …) takes one payload; give several arguments as args=[…]")
         name, handler = self.resolve(task, remote=remote)
         declared = handler.options if handler is not None else Options()
         call: Call[..., Any] = Call(self, name, handler, declared, make_options(options))
-        return await self.push_request(call.job(*(payload or args), **(kwargs or {})))
+        return await self.push_request(call.job(*(payload or args), **kwargs))
 
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:
         """Push a job that is built already (`task.job(...)`)."""
@@ -314,11 +327,11 @@ class Scheduler:
 
     def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None) -> Lock:
         """A lock for `async with`: waits until it is free (at most `timeout` seconds), renews it while the block runs."""
-        return Lock(self.store, name, ttl, timeout)
+        return Lock(self.connected_store, name, ttl, timeout)
 
     async def try_lock(self, name: str, *, ttl: float = DAY) -> Lock | None:
         """The lock if it is free, else None. It frees itself after `ttl` seconds (24 h); `release()` frees it before."""
-        lock = Lock(self.store, name, ttl)
+        lock = Lock(self.connected_store, name, ttl)
         return lock if await lock.acquire() else None
 
     async def clear(self, *, queue: str | None = None) -> int:
@@ -383,23 +396,3 @@ class Scheduler:
         from duly.runtime.process import run_until_signal
 
         run_until_signal(self.start, self.stop, self.config.logger)
-
-
-def _default_name(fn: Callable[..., Any]) -> str:
-    name = getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
-    return name.rpartition(".")[2] if "<" not in name else "lambda"
-
-
-def _plain(fn: Any) -> Callable[..., Any]:
-    if isinstance(fn, Task):
-        return fn.handler.fn
-    if not callable(fn):
-        raise ConfigurationError(f"{fn!r} cannot be a handler: give a function")
-    return cast(Callable[..., Any], fn)
-
-
-def _task_options(options: Mapping[str, Any]) -> Options:
-    for name in ("id", "at", "replace", "remote"):
-        if options.get(name) is not None:
-            raise InvalidOption(f"{name}={options[name]!r} belongs to one push, not to a task: use .options({name}=…)")
-    return make_options(options)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
 from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options
+from duly.errors import ConfigurationError, DuplicateTask, InvalidOption
 from duly.identity import new_job_id
 from duly.runtime.context import Context
 from duly.runtime.handler import Handler
@@ -151,11 +152,34 @@ def hold_of(unique: Unique, task: str, body: bytes) -> Hold:
     key = unique.key
     if key is None:
         envelope = codec.decode(body)
-        digest = hashlib.blake2b(bytes(envelope.args) + b"\0" + bytes(envelope.kwargs), digest_size=12).hexdigest()
+        digest = hashlib.blake2b(codec.canonical(envelope.args, envelope.kwargs), digest_size=12).hexdigest()
         key = f"{task[:150]}:{digest}"
     if unique.seconds is not None:
         return Hold(key, "time", int(unique.seconds * 1000))
     return Hold(key, unique.until)
+
+
+def default_name(fn: Callable[..., Any]) -> str:
+    """The name of a task that is given none: its function's, without where it is nested."""
+    name = getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+    return name.rpartition(".")[2] if "<" not in name else "lambda"
+
+
+def plain_function(fn: Any) -> Callable[..., Any]:
+    """What a task calls. Raises ConfigurationError for what cannot be called."""
+    if isinstance(fn, Task):
+        return fn.handler.fn
+    if not callable(fn):
+        raise ConfigurationError(f"{fn!r} cannot be a handler: give a function")
+    return cast(Callable[..., Any], fn)
+
+
+def task_options(options: Mapping[str, Any]) -> Options:
+    """Validated options of a declaration. Raises InvalidOption, also for those that belong to one push."""
+    for name in ("id", "at", "replace", "remote"):
+        if options.get(name) is not None:
+            raise InvalidOption(f"{name}={options[name]!r} belongs to one push, not to a task: use .options({name}=…)")
+    return make_options(options)
 
 
 class TaskBook:
@@ -173,12 +197,18 @@ class TaskBook:
         return found or self.tasks.get("*")
 
     def add(self, handler: Handler, aliases: tuple[str, ...] = ()) -> None:
+        """Raises DuplicateTask if one of the names is taken."""
+        for name in (handler.name, *aliases):
+            if self.knows(name):
+                raise DuplicateTask(
+                    f"a task {name!r} is declared already; give this one another name=, or unbind({name!r}) first"
+                )
         self.tasks[handler.name] = handler
         self._aliases.update(dict.fromkeys(aliases, handler.name))
         self._measure()
 
     def remove(self, name: str) -> bool:
-        removed = self.tasks.pop(name, None) is not None
+        removed = self.tasks.pop(name, None) is not None or self._aliases.pop(name, None) is not None
         self._aliases = {alias: task for alias, task in self._aliases.items() if task != name}
         self._measure()
         return removed
@@ -196,3 +226,19 @@ class TaskBook:
     def shortest_lease(self) -> float | None:
         """Seconds of the shortest lease that a task here declares."""
         return self._shortest
+
+
+def names_of(aliases: Any) -> tuple[str, ...]:
+    """Aliases, each a name. Raises InvalidOption."""
+    if isinstance(aliases, str) or not isinstance(aliases, Collection):
+        raise InvalidOption(f"aliases={aliases!r}: give a sequence of names, such as ['former_name']")
+    return tuple(make_options({"name": alias}).name or alias for alias in aliases)
+
+
+def arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What was given as `args=` and `kwargs=`. Raises InvalidOption for what cannot be arguments."""
+    if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):
+        raise InvalidOption(f"args={args!r}: give a sequence of arguments, such as [1, 2]")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise InvalidOption(f"kwargs={kwargs!r}: give a mapping from names to arguments, such as {{'order_id': 42}}")
+    return tuple(args), dict(kwargs or {})

@@ -44,7 +44,7 @@ def change(ending: Ending, policy: Policy = RETRIED, of: Claimed | None = None, 
 
 def test_every_state_can_be_reached_and_left() -> None:
     states = set(get_args(State))
-    assert {after for after in TRANSITIONS.values()} == states
+    assert set(TRANSITIONS.values()) == states
     assert {before for before, _ in TRANSITIONS} == states
 
 

@@ -155,9 +155,7 @@ def test_four_threads_claim_each_of_2000_jobs_exactly_once() -> None:
         await sibling.close()
 
     asyncio.run(fill())
-    threads = [
-        threading.Thread(target=lambda n=n, sibling=store.sibling(): asyncio.run(work(n, sibling))) for n in range(4)
-    ]
+    threads = [threading.Thread(target=asyncio.run, args=[work(n, store.sibling())]) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

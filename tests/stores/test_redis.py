@@ -60,7 +60,7 @@ class TestCluster(OnEach, conformance.ClusterSuite):
 
 class TestModel(OnEach):
     @pytest.mark.slow
-    @pytest.mark.timeout(300)
+    @pytest.mark.timeout(600)  # a difference takes Hypothesis minutes to shrink
     def test_redis_answers_as_memory_does(self, url: str) -> None:
         names = itertools.count()  # each example has a namespace of its own
 

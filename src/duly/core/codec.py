@@ -59,6 +59,7 @@ def _dec_hook(type_: type, value: Any) -> Any:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
+_canonical = msgspec.msgpack.Encoder(order="deterministic")
 _envelopes = msgspec.msgpack.Decoder(Envelope)
 _EMPTY_KWARGS: dict[str, Any] = {}
 
@@ -141,6 +142,11 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The plain value that `pack` wrote."""
     return msgspec.msgpack.decode(data)
+
+
+def canonical(args: msgspec.Raw, kwargs: msgspec.Raw) -> bytes:
+    """The same bytes for the same arguments, in whatever order mappings were given."""
+    return _canonical.encode((unpack(args), unpack(kwargs)))
 
 
 def decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from datetime import timedelta
 from typing import Any
 
 import msgspec
+
+from duly.core.job import duration
 
 
 class Ending(enum.Enum):
@@ -52,18 +55,18 @@ class HandlerSignal(Exception):
 
 
 class RetryIn(HandlerSignal):
-    """Run this job again after `seconds`; counts as a failure."""
+    """Run this job again after `seconds` (a number or a timedelta); counts as a failure. Raises InvalidOption."""
 
-    def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds, self.why = seconds, why
+    def __init__(self, seconds: float | timedelta, why: str = "") -> None:
+        self.seconds, self.why = duration("seconds", seconds), why
         super().__init__(why or f"retry in {seconds} s")
 
 
 class Snooze(HandlerSignal):
-    """Run this job again after `seconds`; does not count."""
+    """Run this job again after `seconds` (a number or a timedelta); does not count. Raises InvalidOption."""
 
-    def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds, self.why = seconds, why
+    def __init__(self, seconds: float | timedelta, why: str = "") -> None:
+        self.seconds, self.why = duration("seconds", seconds), why
         super().__init__(why or f"snooze {seconds} s")
 
 

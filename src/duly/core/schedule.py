@@ -71,7 +71,7 @@ def policies(catch_up: str = "latest", window: object = None, overlap: str = "al
         raise InvalidOption(f"overlap={overlap!r}; {nearest(str(overlap), ('allow', 'skip', 'buffer'))}")
     ms = WINDOW_MS if catch_up != "none" else NONE_WINDOW_MS
     if window is not None:
-        ms = int(duration("window", window) * 1000)
+        ms = int(duration("window", window, least=1) * 1000)  # a tick is always a few ms late: 0 would skip them all
     return ("all" if catch_up == "all" else "latest"), ms, overlap  # type: ignore[return-value]
 
 

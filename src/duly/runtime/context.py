@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from duly.core import codec
+from duly.errors import InvalidOption
 
 if TYPE_CHECKING:
     from duly.runtime.run import Run
@@ -97,7 +98,11 @@ class Context:
         `task` is a task, or a task with options, of the same scheduler. If this run loses its lease or is tried
         again, its children are not pushed.
         """
-        make: Callable[..., Any] = task.job
+        make: Callable[..., Any] | None = getattr(task, "job", None)
+        if make is None:
+            raise InvalidOption(
+                f"ctx.push({task!r}, …) takes a task, or a task with options, not a {type(task).__name__}"
+            )
         request = make(*args, **kwargs)
         self._run.children.append(request)
         return request.new.id  # type: ignore[no-any-return]

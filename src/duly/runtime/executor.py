@@ -31,16 +31,25 @@ def outcome_of(error: BaseException) -> Outcome:
     """What an exception out of a handler means."""
     if isinstance(error, HandlerSignal):
         if isinstance(error, RetryIn):
-            return Outcome(Ending.RETRY_IN, seconds=max(0.0, error.seconds), reason=error.why)
+            return Outcome(Ending.RETRY_IN, seconds=error.seconds, reason=_text(error.why)[:500])
         if isinstance(error, Snooze):
-            return Outcome(Ending.SNOOZED, seconds=max(0.0, error.seconds), reason=error.why)
+            return Outcome(Ending.SNOOZED, seconds=error.seconds, reason=_text(error.why)[:500])
         if isinstance(error, Discard):
-            return Outcome(Ending.DISCARDED, reason=error.why)
+            return Outcome(Ending.DISCARDED, reason=_text(error.why)[:500])
         if isinstance(error, Fail):
-            return Outcome(Ending.FAILED, reason=error.why or "the handler said so")
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    trace = "".join(traceback.format_exception(error))[-TRACE_BYTES:]
+            return Outcome(Ending.FAILED, reason=_text(error.why)[:500] or "the handler said so")
+    words = _text(error)
+    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    trace = _text("".join(traceback.format_exception(error)))[-TRACE_BYTES:]
     return Outcome(Ending.RAISED, reason=text[:500], error=text[:2000], trace=trace)
+
+
+def _text(value: object) -> str:
+    """The value as text that can be written anywhere, whatever a handler raised."""
+    try:
+        return str(value).encode(errors="replace").decode()
+    except Exception:
+        return f"<a {type(value).__name__} that cannot be shown>"
 
 
 def cancelled_outcome(reason: CancelReason | None, timeout: float | None, from_outside: bool) -> Outcome:

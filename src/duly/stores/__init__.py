@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.errors import InvalidURL
 from duly.stores.base import Limits, Store
@@ -22,4 +24,5 @@ def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, 
         from duly.stores.redis.store import RedisStore
 
         return RedisStore(url, namespace, limits, clock)
-    raise InvalidURL(f"{url!r} names no store; a URL begins with one of {', '.join(SCHEMES)}")
+    shown = re.sub(r"//[^/@]*@", "//…@", url)  # without user and password
+    raise InvalidURL(f"{shown!r} names no store; a URL begins with one of {', '.join(SCHEMES)}")

@@ -29,6 +29,12 @@ Settled = Literal["applied", "repeated", "taken", "cancel asked"]
 Renewed = Literal["applied", "taken", "cancel asked"]
 
 
+def check_size(items: Sequence[object]) -> None:
+    """Refuse a call of more than MAX_BATCH items, before anything is written."""
+    if len(items) > MAX_BATCH:
+        raise ValueError(f"{len(items)} items in one call: at most {MAX_BATCH}; make several calls")
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What is kept, and for how long. remember_ms: user-given ids after their end. history: entries in the streams."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from duly.stores.base import JobRecord, Page, Sizes
-from duly.stores.memory.verbs import Verbs, check_size
+from duly.stores.base import JobRecord, Page, Sizes, check_size
+from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

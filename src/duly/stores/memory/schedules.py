@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord
-from duly.stores.memory.verbs import Verbs, check_size
+from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
+from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,9 +8,9 @@ import msgspec
 
 from duly.core.job import Claimed, Holder, NewJob
 from duly.errors import StoreRefused
-from duly.stores.base import Answer, Batch, Renewal, Renewed, Settled, Settlement
+from duly.stores.base import Answer, Batch, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.memory.state import FORGET_STEP, Job, Sent, ShardState, Taken, Written
-from duly.stores.memory.verbs import Verbs, check_size
+from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +90,9 @@ class JobVerbs(Verbs):
                 return ["repeated" if answer == "applied" else answer for answer in last.answers]
             was_full = state.is_full()
             answers = [self._settle_one(settlement, now) for settlement in settlements]
+            for settlement, answer in zip(settlements, answers, strict=True):
+                if answer == "applied":  # after all changes: a child may take the place of a job that ended
+                    state.keep(now, settlement.children)
             self._trim_dead(now)
             state.forget(now)
             due = state.earliest_due()
@@ -121,8 +124,6 @@ class JobVerbs(Verbs):
             _put_back(state, job, settlement, now)
         else:
             self._end(job, settlement, now)
-        if settlement.children:  # after the change: a job that makes room may be followed by its own child
-            state.keep(now, settlement.children)
         return "applied"
 
     def _end(self, job: Job, settlement: Settlement, now: int) -> None:

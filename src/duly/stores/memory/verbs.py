@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from duly.errors import StoreUnavailable
-from duly.stores.base import MAX_BATCH, Limits
+from duly.stores.base import Limits
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from duly.clock import Clock
     from duly.stores.memory.state import ShardState
@@ -48,9 +48,3 @@ class Verbs:
     @property
     def _limits(self) -> Limits:
         return self._connection.limits
-
-
-def check_size(items: Sequence[object]) -> None:
-    """Refuse a call of more than MAX_BATCH items, before anything is written."""
-    if len(items) > MAX_BATCH:
-        raise ValueError(f"{len(items)} items in one call: at most {MAX_BATCH}; make several calls")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from duly.stores.base import JobRecord, Page, Sizes
 from duly.stores.redis.jobs import ShardCalls
@@ -45,19 +45,15 @@ class RedisCare(ShardCalls):
     async def clear(
         self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
     ) -> tuple[int, str, int]:
+        if ids is not None and not ids:
+            return 0, "", (await self.sizes()).now if until is None else until
         stop = "" if until is None else until
         removed, following, until_ms = await self.call("clear", cursor or "0", stop, limit, *(ids or ()))
         return removed, "" if following == b"0" else following.decode(), int(until_ms)
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
-        words: list[Any] = []
-        if paused is not None:
-            words += (b"paused", int(paused))
-        if limit is not None:
-            words += (b"limit", limit or "")
-        if words:
-            await self.link.command(b"HSET", self.keys.key("meta"), *words)
-            await self.link.command(b"RPUSH", self.keys.key("wake"), b"1")
+        if paused is not None or limit is not None:
+            await self.call("configure", "" if paused is None else int(paused), "" if limit is None else limit)
 
     async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
         room, _, position = cursor.rpartition(" ") if cursor else (ROOMS[0], "", "0")

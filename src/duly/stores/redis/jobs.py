@@ -8,10 +8,10 @@ from typing import Any
 from duly.clock import Clock
 from duly.core.job import Claimed, NewJob
 from duly.errors import FormatError
-from duly.stores.base import FORMAT, Answer, Batch, Limits, Renewal, Renewed, Settled, Settlement
+from duly.stores.base import FORMAT, Answer, Batch, Limits, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.redis.keys import ShardKeys
 from duly.stores.redis.link import Link
-from duly.stores.redis.packing import due_of, options_of, pack_change, read_counts, read_holder
+from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_change, read_counts, read_holder
 from duly.stores.redis.scripts import Script, script
 
 _SETTLED: dict[str, Settled] = {"a": "applied", "r": "repeated", "t": "taken", "c": "cancel asked"}
@@ -60,6 +60,9 @@ class RedisJobs(ShardCalls):
     """enqueue, claim, start, renew, settle, wait."""
 
     async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+        check_size(jobs)
+        if not jobs:
+            return []
         args: list[Any] = [client, n, self.limits.history]
         for job in jobs:
             args += (job.id, due_of(job), options_of(job), job.body)
@@ -86,7 +89,8 @@ class RedisJobs(ShardCalls):
                 job.attempts, job.crashes, job.unfit_since = read_counts(counts[i + 1])
         for i in range(0, len(befores), 3):
             if (job := jobs[befores[i] - 1]) is not None:
-                job.before, job.cancelled = read_holder(befores[i + 1]), bool(befores[i + 2])
+                job.before = read_holder(befores[i + 1]) if befores[i + 1] else None
+                job.cancelled = bool(befores[i + 2])
         wait = int(wait_us)
         return Batch(
             int(fence), int(now), [job for job in jobs if job is not None], None if wait < 0 else wait, bool(looks_due),
@@ -94,23 +98,28 @@ class RedisJobs(ShardCalls):
         )  # fmt: skip
 
     async def start(self, holds: Sequence[tuple[str, int]]) -> list[bool]:
+        check_size(holds)
         args: list[Any] = []
         for id, fence in holds:
             args += (id, fence)
         return [answer == 1 for answer in await self.call("start", *args)]
 
     async def renew(self, renewals: Sequence[Renewal]) -> list[Renewed]:
+        check_size(renewals)
         args: list[Any] = []
         for id, fence, lease, progress in renewals:
             args += (id, fence, lease, progress or b"")
         return [_RENEWED[chr(letter)] for letter in await self.call("renew", *args)]
 
     async def settle(self, node: str, n: int, settlements: Sequence[Settlement]) -> list[Settled]:
+        check_size(settlements)
+        if not settlements:
+            return []
         limits = self.limits
         args: list[Any] = [node, n, limits.remember_ms, limits.dead_count, limits.dead_ms, limits.history]
         results: list[str] = []
         for s in settlements:
-            if s.result is not None:
+            if keeps_result(s):
                 results.append(self.keys.result(s.id))
             args += (s.id, s.fence, pack_change(s))
         letters = await self.call("settle", *args, more_keys=results)

@@ -51,15 +51,20 @@ def item(job: NewJob) -> list[Any]:
     return [job.id, due_of(job), raw(options_of(job)), raw(job.body)]
 
 
+def keeps_result(s: Settlement) -> bool:
+    """Whether the settlement brings a result that is to be kept for some time."""
+    return s.result is not None and s.result_ms > 0
+
+
 def pack_change(s: Settlement) -> bytes:
     """A settlement's change for settle.lua; empty for a plain end."""
     c = s.change
-    if c.verb == "end" and not (s.named or s.unique or s.schedule or s.children or s.result is not None):
+    if c.verb == "end" and not (s.named or s.unique or s.schedule or s.children or keeps_result(s)):
         return b""
     error = _encode((c.reason, c.error, c.trace)) if c.reason or c.error else b""
     change = (
         c.verb, c.delay, c.attempts, c.crashes, c.unfit_since, s.priority, s.named, s.unique or "", s.schedule or "",
-        raw(error), raw(s.result or b""), s.result_ms, [item(child) for child in s.children],
+        raw(error), raw((s.result if keeps_result(s) else None) or b""), s.result_ms, [item(child) for child in s.children],
     )  # fmt: skip
     return _encode(change)
 

@@ -25,7 +25,21 @@ from __future__ import annotations
 
 import pytest
 
-_ROOMS = ("kit", "enqueue", "claim", "settle", "faults", "care", "schedules", "cluster", "model")
+_ROOMS = (
+    "kit",
+    "enqueue",
+    "claim",
+    "settle",
+    "wait",
+    "repeats",
+    "leases",
+    "care",
+    "plans",
+    "puts",
+    "fires",
+    "cluster",
+    "model",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{room}" for room in _ROOMS))
 
 from duly.testing.conformance.care import CareSuite  # noqa: E402 - asserts are rewritten as the modules are imported

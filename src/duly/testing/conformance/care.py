@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from duly.stores.base import JobRecord, Renewal, Shard
-from duly.testing.clock import ManualClock
 from duly.testing.conformance.kit import (
     AGAIN,
     BOUND,
@@ -25,6 +26,9 @@ from duly.testing.conformance.kit import (
     settlement,
     walk,
 )
+
+if TYPE_CHECKING:
+    from duly.testing.clock import ManualClock
 
 
 class CareSuite(Suite):

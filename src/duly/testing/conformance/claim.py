@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from duly.core.job import Claimed, Hold
-from duly.stores.base import Shard
-from duly.testing.clock import ManualClock
 from duly.testing.conformance.kit import (
     AGAIN,
     BOUND,
@@ -21,6 +21,10 @@ from duly.testing.conformance.kit import (
     schedule,
     settlement,
 )
+
+if TYPE_CHECKING:
+    from duly.stores.base import Shard
+    from duly.testing.clock import ManualClock
 
 
 class ClaimSuite(Suite):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING
 
-from duly.stores.base import Store
-from duly.testing.clock import ManualClock
 from duly.testing.conformance.kit import BOUND, BRIEF, Client, Node, Suite, ids, job, now_ms, schedule
+
+if TYPE_CHECKING:
+    from duly.stores.base import Store
+    from duly.testing.clock import ManualClock
 
 
 class ClusterSuite(Suite):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from duly.core.job import Hold
 from duly.stores.base import JobRecord, Shard
-from duly.testing.clock import ManualClock
 from duly.testing.conformance.kit import (
     AGAIN,
     DEAD,
@@ -21,6 +22,9 @@ from duly.testing.conformance.kit import (
     settlement,
     walk,
 )
+
+if TYPE_CHECKING:
+    from duly.testing.clock import ManualClock
 
 END_OF_MEMORY = LIMITS.remember_ms / 1000
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from duly.testing.conformance.claim import ClaimSuite
 from duly.testing.conformance.enqueue import EnqueueSuite
-from duly.testing.conformance.settle import SettleSuite, WaitSuite
+from duly.testing.conformance.settle import SettleSuite
+from duly.testing.conformance.wait import WaitSuite
 
 
 class JobsSuite(EnqueueSuite, ClaimSuite, SettleSuite, WaitSuite):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import pytest
@@ -10,7 +10,9 @@ import pytest
 from duly.core.job import Claimed, Hold, NewJob
 from duly.core.lifecycle import END, Change
 from duly.stores.base import Answer, Batch, JobRecord, Limits, NewSchedule, Page, Settled, Settlement, Shard, Store
-from duly.testing.clock import ManualClock
+
+if TYPE_CHECKING:
+    from duly.testing.clock import ManualClock
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -7,9 +7,8 @@ The machine keeps nothing but what a caller would have in hand: ids, fences, num
 from __future__ import annotations
 
 import asyncio
-import unittest
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -22,6 +21,10 @@ from duly.stores.base import Batch, Firing, NewSchedule, Renewal, ScheduleRecord
 from duly.stores.memory.store import MemoryStore
 from duly.testing.clock import ManualClock
 from duly.testing.conformance.kit import LIMITS
+
+if TYPE_CHECKING:
+    import unittest
+from functools import partial
 
 MakeStore = Callable[[ManualClock], Store]
 DEFAULT_SETTINGS = hypothesis.settings(
@@ -64,15 +67,24 @@ def new_jobs(draw: st.DrawFn) -> NewJob:
 
 
 batches = st.lists(new_jobs(), max_size=5, unique_by=lambda job: job.id)
-changes = st.builds(
-    lambda verb, delay, counts, error: Change(
-        verb, delay, *counts, reason=error and "it raised", error=error, trace=error and "Traceback"
-    ),
-    st.sampled_from(["end", "end", "again", "again", "dead"]),
-    st.sampled_from([0, 0, 700, 8_000]),
-    st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([0, 1_750_000_000_000])),
-    st.sampled_from(["", "", "ValueError", "KeyError: é"]),
-)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Change:
+    """What a run led to."""
+    error = draw(st.sampled_from(["", "", "ValueError", "KeyError: é"]))
+    return Change(
+        draw(st.sampled_from(["end", "end", "again", "again", "dead"])),
+        draw(st.sampled_from([0, 0, 700, 8_000])),
+        attempts=draw(st.integers(0, 3)),
+        crashes=draw(st.integers(0, 3)),
+        unfit_since=draw(st.sampled_from([0, 1_750_000_000_000])),
+        reason=error and "it raised",
+        error=error,
+        trace=error and "Traceback",
+    )
+
+
 seconds = st.sampled_from([0.000_25, 0.001, 0.05, 0.7, 1, 1, 1, 2, 3.3, 4, 6, 11, 40, 61, 3_700])
 names = st.sampled_from(["s0", "s1"])
 
@@ -203,7 +215,7 @@ class Machine(RuleBasedStateMachine):
         return Settlement(
             id,
             fence,
-            data.draw(changes),
+            data.draw(changes()),
             priority,
             id.startswith("u"),
             unique,
@@ -315,16 +327,20 @@ class Machine(RuleBasedStateMachine):
         self.look()
         for state in ("pending", "leased", "dead"):
             for limit in (3, 1_000):
-                self.both(lambda shard, state=state, limit=limit: list_all(shard, state, limit))
+                self.both(partial(list_all, state=state, limit=limit))
         for id in sorted(self.known):
-            self.both(lambda shard, id=id: shard.result(id))
-        self.both(lambda shard: all_schedules(shard))
+            self.both(partial(result_of, id=id))
+        self.both(all_schedules)
         for stream in ("history", "ticks"):
-            self.both(lambda shard, stream=stream: last_entries(shard, stream))
+            self.both(partial(last_entries, stream=stream))
 
 
 async def listed(answer: Awaitable[Any]) -> list[Any]:
     return list(await answer)
+
+
+async def result_of(shard: Shard, id: str) -> bytes | None:
+    return await shard.result(id)
 
 
 async def clear_all(shard: Shard, until: int | None, limit: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 -- KEYS jobs pending leased running attempts control claims ticks wake history meta
 -- ARGV now_us node n limit lease shortest history
 -- Returns {fence, now, wait_us (-1: none), looks due, gap, backwards ms, ids, values, counts, befores}; counts is a flat
--- list of index, "attempts crashes unfit_since"; befores of index, "fence started node", cancel asked
+-- list of index, "attempts crashes unfit_since"; befores of index, "fence started node" ('' if nobody held it before), cancel asked
 -- include time wake stamp history
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local history_limit = tonumber(ARGV[7])
@@ -14,7 +14,12 @@ local facts = {}
 for i, value in ipairs(redis.call('HMGET', meta, unpack(names))) do
   facts[names[i]] = value
 end
-local hold, backwards = stamp(facts, lease, shortest)
+local last_n, packed = string.match(redis.call('HGET', claims, 'c:' .. node) or '-1 0 ', '^(-?%d+) %d+ (.*)$')
+last_n = tonumber(last_n)
+local hold, backwards = 0, 0
+if n >= last_n then
+  hold, backwards = stamp(facts, lease, shortest)
+end
 local paused = facts.paused == '1'
 local cap = tonumber(facts.limit or nil)
 local ids, befores, counts, values, replayed = {}, {}, {}, {}, false
@@ -30,16 +35,17 @@ local function replay(packed)
   local running_now = redis.call('HMGET', running, unpack(old[2]))
   local before_of = {}
   for i = 1, #old[3], 3 do
-    before_of[old[3][i]] = { old[3][i + 1], old[3][i + 2] }
+    before_of[old[3][i]] = old[3][i + 1]
   end
   for i, id in ipairs(old[2]) do
     if running_now[i] and string.sub(running_now[i], 1, #fence + 1) == fence .. ' ' then
       ids[#ids + 1] = id
       redis.call('ZADD', leased, now + lease, id)
-      if before_of[i] then
+      local cancel = redis.call('HEXISTS', control, id)
+      if before_of[i] or cancel == 1 then
         befores[#befores + 1] = #ids
-        befores[#befores + 1] = before_of[i][1]
-        befores[#befores + 1] = redis.call('HEXISTS', control, id)
+        befores[#befores + 1] = before_of[i] or ''
+        befores[#befores + 1] = cancel
       end
     end
   end
@@ -100,12 +106,10 @@ local function take_due()
   end
 end
 
-local last = redis.call('HGET', claims, 'c:' .. node)
-local last_n, packed
-if last then
-  last_n, packed = string.match(last, '^(%d+) %d+ (.*)$')
+if n < last_n then -- nobody would hear of what it took
+  return redis.error_reply('DULYSTALE claim ' .. n .. ' of a node that has since sent ' .. last_n)
 end
-if last and tonumber(last_n) == n then
+if n == last_n then
   replayed = true
   replay(packed)
 else

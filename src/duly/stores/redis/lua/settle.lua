@@ -10,12 +10,10 @@ local node, n, remember = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local dead_count, dead_ms, history_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 redis.call('HDEL', claims, '') -- a full store refuses a script whose first write adds
-local last = redis.call('HGET', claims, 's:' .. node)
-if last then
-  local last_n, letters = string.match(last, '^(%d+) %d+ (%a*)$')
-  if tonumber(last_n) == n then
-    return (string.gsub(letters, 'a', 'r'))
-  end
+local last_n, last_letters = string.match(redis.call('HGET', claims, 's:' .. node) or '0 0 ', '^(%d+) %d+ (%a*)$')
+last_n = tonumber(last_n)
+if last_n == n then
+  return (string.gsub(last_letters, 'a', 'r'))
 end
 
 local cap = tonumber(redis.call('HGET', meta, 'limit') or nil)
@@ -24,8 +22,9 @@ local ids = {}
 for i = 8, #ARGV, 3 do
   ids[#ids + 1] = ARGV[i]
 end
-local entries = redis.call('HMGET', running, unpack(ids))
+local entries = #ids > 0 and redis.call('HMGET', running, unpack(ids)) or {}
 local letters, applied, ended_ids, result_at, rouse = {}, {}, {}, KEYS_NAMED, false
+local born = {}
 local done = {} -- the same id twice in one call: the second is not held any more
 
 local function keep_result(id, result, ms)
@@ -66,7 +65,8 @@ local function apply(id, change)
     if verb == 'dead' then
       bury(id, change)
     else
-      ended_ids[#ended_ids + 1] = id
+      redis.call('HDEL', jobs, id)
+      drop_companions({ id })
       if named then
         remember_id(id, remember)
       end
@@ -81,9 +81,8 @@ local function apply(id, change)
       rouse = end_of_run(schedule, id) or rouse
     end
   end
-  if #children > 0 then
-    local _, _, wake_up = keep_jobs(children)
-    rouse = rouse or wake_up
+  for _, child in ipairs(children) do
+    born[#born + 1] = child
   end
 end
 
@@ -111,11 +110,18 @@ for k, id in ipairs(ids) do
   end
 end
 
+-- Plain ends are written together.
 if #ended_ids > 0 then
   redis.call('ZREM', leased, unpack(ended_ids))
   redis.call('HDEL', running, unpack(ended_ids))
   redis.call('HDEL', jobs, unpack(ended_ids))
   drop_companions(ended_ids)
+end
+
+-- After all changes: a child may take the place of a job that ended.
+for first = 1, #born, 1000 do
+  local _, _, wake_up = keep_jobs({ unpack(born, first, math.min(first + 999, #born)) })
+  rouse = rouse or wake_up
 end
 
 -- Dead jobs are bounded by count and age; what is trimmed takes its companions along.
@@ -146,6 +152,8 @@ if rouse then
   leave_token()
 end
 letters = table.concat(letters)
-redis.call('HSET', claims, 's:' .. node, string.format('%.0f %.0f ', n, now) .. letters)
+if n > last_n then -- a late copy of an old call: fences protect, and the last call stays known
+  redis.call('HSET', claims, 's:' .. node, string.format('%.0f %.0f ', n, now) .. letters)
+end
 record(history_limit, 'settle', node, #applied, applied)
 return letters

@@ -5,6 +5,9 @@ local function stamp(facts, lease, shortest)
   local backwards = 0
   if seen and now < seen then
     backwards = seen - now
+    -- a hold made under the clock as it was must not keep dead nodes' jobs away until it catches up
+    hold = math.min(hold, now)
+    redis.call('HSET', meta, 'hold', string.format('%.0f', hold), 'held_at', string.format('%.0f', math.min(held_at or now, now)))
   elseif seen and now - seen > shortest / 2 then
     local length = (now - seen > lease / 2) and lease or shortest
     if not held_at or now - held_at >= length then
