@@ -20,7 +20,7 @@ PACKAGE = "duly"
 
 # Lowest first. A module may import its own layer and those below; duly/__init__.py may import anything.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "config", "identity"}),
+    frozenset({"errors", "clock", "config", "identity", "version"}),
     frozenset({"core"}),
     frozenset({"stores"}),
     frozenset({"runtime", "cluster"}),

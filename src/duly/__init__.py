@@ -33,10 +33,10 @@ from duly.locks import Lock
 from duly.runtime.context import Context, current
 from duly.scheduler import Scheduler
 from duly.task import Task
-
-__version__ = "0.1.0"
+from duly.version import __version__
 
 __all__ = [
+    "__version__",
     "At",
     "Context",
     "Cron",

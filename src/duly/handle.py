@@ -157,12 +157,13 @@ class Jobs:
             return f"node {record.node} runs it{tried}, its lease ends in {(record.at - sizes.now) / 1000:.1f} s{asked}"
         if sizes.paused:
             return f"queue {queue!r} is paused{tried}"
+        if record.unfit_since:
+            again = f"; again in {(record.at - sizes.now) / 1000:.1f} s" if record.at > sizes.now else ""
+            return f"nodes that took it could not run it: {record.reason}{again}"
         if record.at > sizes.now:
             return f"it is due in {(record.at - sizes.now) / 1000:.1f} s{tried}"
         if sizes.limit is not None and sizes.leased >= sizes.limit:
             return f"queue {queue!r} runs its limit of {sizes.limit} jobs{tried}"
-        if record.unfit_since:
-            return f"nodes that took it could not run it: {record.reason}"
         registry = await self._scheduler.connected_store.registry()
         return f"it is due, behind at most {sizes.pending - 1} others; {len(registry.nodes)} node(s) are alive{tried}"
 

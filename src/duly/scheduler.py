@@ -40,13 +40,13 @@ from duly.task import (
     plain_function,
     task_options,
 )
+from duly.version import __version__
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 CLEAR_STEP = 500
-VERSION = "0.1.0"
 
 
 class Scheduler:
@@ -360,7 +360,7 @@ class Scheduler:
         await self.connect()
         try:
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
-            node = Node(self.store, self.config, self._book, self.clock, self._emitter, self.middleware, VERSION)
+            node = Node(self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__)
             await self.store.beat(node.id, node.record(), int(3 * self.config.lease * 1000), self.config.queues)
             for declaration in self._declarations.values():
                 await self.schedules.put_declaration(declaration, app=self.config.app)
@@ -395,4 +395,4 @@ class Scheduler:
         """Be a worker process: run until SIGINT or SIGTERM, then stop gracefully; a second signal ends at once."""
         from duly.runtime.process import run_until_signal
 
-        run_until_signal(self.start, self.stop, self.config.logger)
+        run_until_signal(self.start, self.stop)

@@ -92,6 +92,16 @@ def test_a_second_signal_ends_the_node_at_once(start_node: StartNode, push: Any,
     assert ledger.read("end", job) == []
 
 
+def test_a_second_signal_ends_a_node_whose_loop_is_blocked(start_node: StartNode, push: Any, ledger: Ledger) -> None:
+    node = start_node().is_up()
+    job = push("compute_on_loop", 30)
+    ledger.has(1, "begin", job)
+    node.stop_signal()
+    node.says("once more ends at once")
+    node.stop_signal()
+    assert node.wait(2) == 128 + signal.SIGTERM
+
+
 # --- dying -----------------------------------------------------------------------------------------------------------
 
 

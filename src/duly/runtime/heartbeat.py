@@ -51,9 +51,9 @@ class Heartbeat:
         for holder in self.holders:
             held = [run for run in holder.runs.copy().values() if self._keeps(run, now)]
             if held:
-                self._last_renewal = now
                 shortest = min(shortest, min(run.lease for run in held) / 1000)
                 await self._renew(self.store.shard(holder.queue), held)
+                self._last_renewal = now
         if now >= self._last_beat + BEAT_SECONDS:
             await self.store.beat(self.node, self.record(), int(3 * BEAT_SECONDS * 1000), self.config.queues)
             self._last_beat = now

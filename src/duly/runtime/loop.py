@@ -7,6 +7,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from duly.errors import DulyError
+
 
 class Backoff:
     """Growing, jittered, capped pauses after errors; `reset` after a success. Seconds."""
@@ -27,7 +29,7 @@ class Backoff:
 class Loop:
     """Calls `tick` until `stop`: after each call it sleeps for the seconds that the call returned (None: until woken).
 
-    An error is logged and followed by a pause that grows up to `cap` seconds. `wake` ends a sleep early.
+    The first error of a row is logged; each is followed by a pause that grows up to `cap` seconds. `wake` ends a sleep early.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Loop:
         self.name, self.tick, self.logger = name, tick, logger
         self._backoff = Backoff(cap)
         self._bell = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._failing = False
 
     def wake(self) -> None:
         self._bell.set()
@@ -51,9 +53,14 @@ class Loop:
             try:
                 pause = await self.tick()
                 self._backoff.reset()
+                self._failing = False
             except Exception as error:
                 pause = self._backoff.pause()
-                self.logger.warning("%s: %s; again in %.2f s", self.name, error, pause)
+                if not self._failing:  # said once, until it works again
+                    self._failing = True
+                    self.logger.warning(
+                        "%s: %s; trying again", self.name, error, exc_info=not isinstance(error, DulyError)
+                    )
             if not self._stopping and pause != 0:
                 await wait_for_event(self._bell, pause)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,32 +20,32 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def run_until_signal(
-    start: Callable[[], Awaitable[None]], stop: Callable[..., Awaitable[None]], logger: logging.Logger
-) -> None:
+def run_until_signal(start: Callable[[], Awaitable[None]], stop: Callable[..., Awaitable[None]]) -> None:
     """Start, wait for SIGINT or SIGTERM, stop; a second signal ends the process at once with its number."""
 
     async def main() -> None:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
+        count = 0
 
-        def ask(number: int) -> None:
-            if asked.is_set():
-                logger.warning("a second signal: ending at once; leases run out and the jobs are taken over")
-                sys.stderr.flush()
+        def ask(number: int, _frame: object) -> None:
+            # A handler of Python's own, not of the loop: it is heard while a job blocks the loop.
+            nonlocal count
+            count += 1
+            if count > 1:
+                os.write(2, b"a second signal: ending at once; leases run out and the jobs are taken over\n")
                 os._exit(128 + number)
-            logger.info("%s: stopping; once more ends at once", signal.Signals(number).name)
-            asked.set()
+            os.write(2, f"{signal.Signals(number).name}: stopping; once more ends at once\n".encode())
+            loop.call_soon_threadsafe(asked.set)
 
-        for number in SIGNALS:
-            loop.add_signal_handler(number, ask, number)
+        former = {number: signal.signal(number, ask) for number in SIGNALS}
         try:
             await start()
             await asked.wait()
             await stop(leaving=True)
         finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main())

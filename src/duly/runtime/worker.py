@@ -121,8 +121,8 @@ class Worker:
         for task in [*left, *self._helpers]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._helpers, return_exceptions=True)
-        if left:
-            unsettled = sum(line.unsettled for line in self.lines)
+        unsettled = sum(line.unsettled for line in self.lines)
+        if left and unsettled:
             self.logger.error("stopped with %d settlement(s) that the store did not answer", unsettled)
 
     async def _until_idle(self, seconds: float | None, *, threads: bool = True) -> None:
