@@ -232,11 +232,12 @@ async def test_a_bad_schedule_gets_one_clear_error_and_nothing_is_kept(how: str,
         id, trigger, task = given.pop("id"), given.pop("trigger"), given.pop("task")
         if how == "schedule" and id == "":
             return  # there, the id is the task's name unless it is given
+
+        async def declare() -> None:
+            scheduler.schedule(task, trigger, id=id, **given)
+
         with pytest.raises(kind) as refused:
-            if how == "put":
-                await scheduler.schedules.put(id, trigger, task, **given)
-            else:
-                scheduler.schedule(task, trigger, id=id, **given)
+            await (scheduler.schedules.put(id, trigger, task, **given) if how == "put" else declare())
         assert said in str(refused.value)
         assert "\n" not in str(refused.value)
         assert (await scheduler.queues.sizes()).schedules == 0
@@ -265,12 +266,20 @@ async def test_a_schedule_of_a_newer_duly_is_neither_overwritten_nor_waited_for_
     async with scheduler:
         await scheduler.shard("default").put(NewSchedule("s", b"\xc1 from the future"))
         async with asyncio.timeout(5):
-            with pytest.raises(FormatError, match="'s' was defined by a newer duly"):
-                await scheduler.schedules.put("s", LONG, "note")
+            for use in (
+                lambda: scheduler.schedules.put("s", LONG, "note"),
+                lambda: scheduler.schedules.get("s"),
+                lambda: scheduler.schedules.trigger("s"),
+                lambda: scheduler.schedules.preview("s"),
+            ):
+                with pytest.raises(FormatError, match="'s' was defined by a newer duly"):
+                    await use()
+        assert [found async for found in scheduler.schedules.list()] == []
         scheduler.schedule("note", LONG, id="s")
         async with asyncio.timeout(5), running(scheduler):  # a rolling deploy: the old node starts all the same
             await scheduler.push("note")
             await eventually(lambda: RAN)
+        assert await scheduler.schedules.clear() == 1
 
 
 # --- declared in code ------------------------------------------------------------------------------------------------
@@ -405,9 +414,10 @@ async def test_an_interval_begins_after_one_interval_or_at_once(scheduler: Sched
 async def test_one_moment_in_the_future_fires_once_and_is_over(scheduler: Scheduler) -> None:
     async with running(scheduler):
         moment = (await scheduler.queues.sizes()).now / 1000 + 0.3
-        await scheduler.schedules.put("s", at(moment), "note", args=[1])
+        trigger = at(moment)
+        await scheduler.schedules.put("s", trigger, "note", args=[1])
         await eventually(lambda: RAN)
-        assert (ms(RAN[0][1]), RAN[0][2]) == (int(moment * 1000), (1,))
+        assert (ms(RAN[0][1]), RAN[0][2]) == (trigger.moment, (1,))
         found = await view(scheduler, "s")
         assert (found.fired, found.next) == (1, None)
     assert len(RAN) == 1
@@ -680,7 +690,7 @@ async def test_ticks_are_heard_of_in_the_process_that_fired_them(scheduler: Sche
     scheduler.on("tick.*", events.append)
     async with running(scheduler):
         now = (await scheduler.queues.sizes()).now / 1000
-        await scheduler.schedules.put("s", every(seconds=60, start=now - 150), "note")
+        await scheduler.schedules.put("s", every(seconds=20, start=now - 50), "note")
         await eventually(lambda: len(events) >= 2)
     assert [(event.name, event.facts["schedule"], event.facts["queue"]) for event in events[:2]] == [
         ("tick.fired", "s", "default"),

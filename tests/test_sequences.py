@@ -58,7 +58,7 @@ async def test_a_push_repeated_after_its_job_has_ended_does_not_run_again(redis_
         lost = lose_replies(pusher.shard("default"), "enqueue", 1, job_has_ended)
         job = await pusher.push("count", 1, remote=True)
         assert lost
-    assert job.created
+        assert job.created
         await pusher.push("count", 2, remote=True)
         await eventually(lambda: 2 in ran, 10)
     await node.stop()

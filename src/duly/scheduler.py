@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -12,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.config import SETTINGS, Config, make_config, resolve_url
 from duly.core.job import Options, make_options
-from duly.core.trigger import Trigger, cron, every
+from duly.core.trigger import Trigger, cron
 from duly.errors import ConfigurationError, DuplicateTask, InvalidOption, NotAccepting, UnknownTask, nearest
 from duly.handle import JobHandle, Jobs, Queues
 from duly.identity import generation
@@ -24,7 +23,7 @@ from duly.runtime.handler import Handler
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
-from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, name_of, on_own_grid
+from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, name_of, on_own_grid, split_interval
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
@@ -127,10 +126,8 @@ class Scheduler:
 
     def every(self, *, id: str | None = None, **interval_and_options: Any) -> Decorator:
         """Declare a task and its interval schedule in one: `@scheduler.every(minutes=1)`."""
-        names = inspect.signature(every).parameters
-        interval = {n: v for n, v in interval_and_options.items() if n in names}
-        options = {n: v for n, v in interval_and_options.items() if n not in names}
-        return self._recurring(every(**interval), {**options, "id": id})
+        interval, options = split_interval(interval_and_options)
+        return self._recurring(interval, {**options, "id": id})
 
     def _recurring(self, trigger: Trigger, options: dict[str, Any]) -> Decorator:
         id = options.pop("id", None)
@@ -149,7 +146,7 @@ class Scheduler:
                  kwargs: Mapping[str, Any] | None = None, **options: Any) -> None:  # fmt: skip
         """Declare a schedule before `start`, without a decorator; every node that starts puts it, equal puts change nothing."""
         id = id or name_of(task) or str(task)
-        declaration = declare(self, id, on_own_grid(id, trigger), task, args, kwargs, options)
+        declaration = on_own_grid(declare(self, id, trigger, task, args, kwargs, options))
         place = (declaration.queue, id)
         if place in self._declarations:
             raise DuplicateTask(
@@ -362,8 +359,7 @@ class Scheduler:
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
             node = Node(self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__)
             await self.store.beat(node.id, node.record(), int(3 * self.config.lease * 1000), self.config.queues)
-            for declaration in self._declarations.values():
-                await self.schedules.put_declaration(declaration, app=self.config.app)
+            await self.schedules.put_declared(self._declarations.values(), self.config.app, self.config.logger)
         except BaseException:
             await self._resources.aclose()
             await self.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+import inspect
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +15,14 @@ import msgspec
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
 from duly.core import schedule as planning
-from duly.core.job import DEFAULT_PRIORITY, NewJob, Options, make_options
+from duly.core.job import DEFAULT_PRIORITY, OPTION_NAMES, NewJob, Options, make_options
 from duly.core.schedule import Definition
-from duly.core.trigger import At, Cron, Every, Trigger
-from duly.errors import DulyError, InvalidOption, InvalidTrigger
+from duly.core.trigger import At, Cron, Every, Trigger, every
+from duly.errors import DulyError, FormatError, InvalidOption, InvalidTrigger, nearest
 from duly.identity import new_job_id
 from duly.runtime.ticker import fire_due
 from duly.stores.base import NewSchedule, ScheduleRecord, Shard
-from duly.task import Call, Task
+from duly.task import Call, Task, arguments
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -65,37 +68,50 @@ def declare(scheduler: Scheduler, id: str, trigger: Any, task: Any, args: Sequen
     """A validated declaration. Raises InvalidTrigger, InvalidOption, UnknownTask, InvalidArguments, EncodingError."""
     if not isinstance(trigger, Cron | Every | At):
         raise InvalidTrigger(f"trigger={trigger!r}: give cron(…), every(…) or at(…)")
-    if not isinstance(id, str) or not id or len(id) > 150 or any(ord(c) < 33 for c in id):
+    if not isinstance(id, str) or not id or len(id) > 150 or any(ord(c) < 33 or "\ud800" <= c <= "\udfff" for c in id):
         raise InvalidOption(f"schedule id {id!r}: give a text of 1 to 150 characters without spaces")
+    args, kwargs = arguments(args, kwargs)
     for name in FORBIDDEN:
         if options.get(name) is not None:
             raise InvalidOption(
                 f"{name}={options[name]!r} makes no sense for a schedule: its ticks have their own ids and times"
             )
     own = {n: v for n, v in options.items() if n in SCHEDULE_OPTIONS}
-    pushed = make_options({n: v for n, v in options.items() if n not in SCHEDULE_OPTIONS})
+    pushed = make_options({n: v for n, v in options.items() if n not in SCHEDULE_OPTIONS and n != "remote"})
     catch_up, window, overlap = planning.policies(
         own.get("catch_up", "latest"), own.get("window"), own.get("overlap", "allow")
     )
     name, handler = scheduler.resolve(task, remote=bool(options.get("remote")))
     declared = handler.options if handler else Options()
     if handler is not None:
-        handler.check_call(tuple(args), kwargs or {})
-    body = codec.decode(
-        codec.encode(name, tuple(args), dict(sorted((kwargs or {}).items())), codec.pack_options(pushed))
-    )
+        handler.check_call(args, kwargs)
+    body = codec.decode(codec.encode(name, args, dict(sorted(kwargs.items())), codec.pack_options(pushed)))
     priority = next((p for p in (pushed.priority, declared.priority) if p is not None), DEFAULT_PRIORITY)
     definition = Definition(trigger, name, body.args, body.kwargs, body.options, priority, catch_up, window, overlap)
-    queue = make_options({"queue": own["queue"]}).queue if own.get("queue") else declared.queue
+    queue = make_options({"queue": own.get("queue")}).queue or declared.queue
     return Declaration(id, queue or DEFAULT_QUEUE, definition)
 
 
-def on_own_grid(id: str, trigger: Trigger) -> Trigger:
+def on_own_grid(declaration: Declaration) -> Declaration:
     """Code-declared intervals lie on the grid of the epoch, shifted by a hash of their id: every deploy agrees on them."""
+    trigger = declaration.definition.trigger
     if isinstance(trigger, Every) and trigger.start is None and not trigger.after_completion:
-        shift = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) % trigger.interval
-        return msgspec.structs.replace(trigger, start=shift)
-    return trigger
+        shift = int.from_bytes(hashlib.blake2b(declaration.id.encode(), digest_size=8).digest()) % trigger.interval
+        trigger = msgspec.structs.replace(trigger, start=shift)
+        definition = msgspec.structs.replace(declaration.definition, trigger=trigger)
+        return msgspec.structs.replace(declaration, definition=definition)
+    return declaration
+
+
+def split_interval(given: Mapping[str, Any]) -> tuple[Every, dict[str, Any]]:
+    """The interval and the options of `@scheduler.every(…)`. Raises InvalidOption, InvalidTrigger."""
+    names = [name for name, p in inspect.signature(every).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = (*names, *OPTION_NAMES, *SCHEDULE_OPTIONS, "args", "kwargs", "id")
+    for name in given:
+        if name not in known:
+            raise InvalidOption(f"unknown option {name!r}; {nearest(name, known)}")
+    interval = every(**{name: value for name, value in given.items() if name in names})
+    return interval, {name: value for name, value in given.items() if name not in names}
 
 
 class Schedules:
@@ -121,7 +137,10 @@ class Schedules:
     async def put_declaration(
         self, declaration: Declaration, *, app: str = "", revision: int | None = None
     ) -> tuple[str, int]:
-        """Put, firing first what is due; returns what the store says: created, same, updated or conflict."""
+        """Put, firing first what is due; returns what the store says: created, same, updated or conflict.
+
+        Raises FormatError if a newer duly has defined it.
+        """
         shard = self._scheduler.shard(declaration.queue)
         definition = declaration.definition
         new = NewSchedule(
@@ -136,8 +155,19 @@ class Schedules:
             what, found = await shard.put(new)
             if what != "due":
                 return what, found
-            records = (await shard.schedules([declaration.id], "", 1)).items
-            await fire_due(shard, "edit", [r for r in records if r is not None], (await shard.sizes()).now)
+            records = [r for r in (await shard.schedules([declaration.id], "", 1)).items if r is not None]
+            if records and not await fire_due(shard, "edit", records, (await shard.sizes()).now):
+                raise FormatError(
+                    f"schedule {declaration.id!r} was defined by a newer duly, and is left as it is: upgrade this node"
+                )
+
+    async def put_declared(self, declarations: Iterable[Declaration], app: str, logger: logging.Logger) -> None:
+        """Put what an app's code declares. What a newer duly has defined is left alone: deploys roll."""
+        for declaration in declarations:
+            try:
+                await self.put_declaration(declaration, app=app)
+            except FormatError as error:
+                logger.warning("%s", error)
 
     async def _first_mark(self, shard: Shard, trigger: Trigger) -> int | None:
         """Where a new schedule's mark begins, so that its first moment is not behind it."""
@@ -154,7 +184,7 @@ class Schedules:
     async def get(self, id: str, *, queue: str = DEFAULT_QUEUE) -> ScheduleView | None:
         """The schedule, or None."""
         record = await self._record(id, queue)
-        return _view(record, queue) if record else None
+        return _view(record, queue) if record else None  # raises FormatError if a newer duly defined it
 
     async def remove(self, id: str, *, queue: str = DEFAULT_QUEUE) -> bool:
         """Remove it, with its job that has not started; False if there is none. The cost does not grow with their number."""
@@ -171,7 +201,7 @@ class Schedules:
     async def trigger(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One run now, beside the ticks. Returns the job's id."""
         record = await self._known(id, queue)
-        definition = planning.decode(record.definition)
+        definition = _definition(record)
         job = planning.make_job(
             id, definition, (await self._scheduler.shard(queue).sizes()).now, f"{id}!{new_job_id()}"
         )
@@ -182,8 +212,8 @@ class Schedules:
         """One run for each moment in [start, end), with ids of their own: a second call for the same moments, made while
         the first are known, adds nothing. Returns how many moments there are."""
         record = await self._known(id, queue)
-        definition = planning.decode(record.definition)
-        first, last = (int(make_options({"at": moment}).at or 0) * 1000 for moment in (start, end))
+        definition = _definition(record)
+        first, last = (round((make_options({"at": moment}).at or 0) * 1000) for moment in (start, end))
         count, batch = 0, []
         for moment in definition.trigger.moments(first - 1, last - 1, record.anchor):
             count += 1
@@ -200,14 +230,14 @@ class Schedules:
         """The next `n` moments from now (store clock), in the trigger's time zone."""
         record = await self._known(id, queue)
         now = (await self._scheduler.shard(queue).sizes()).now
-        trigger = planning.decode(record.definition).trigger
+        trigger = _definition(record).trigger
         return trigger.upcoming(n, datetime.fromtimestamp(now / 1000, UTC), record.anchor)
 
     async def clear(self, *, queue: str = DEFAULT_QUEUE) -> int:
         """Remove all schedules of a queue, one by one; how many there were."""
         count = 0
-        async for schedule in self.list(queue=queue):
-            count += await self.remove(schedule.id, queue=queue)
+        async for record in self._records(queue):
+            count += await self.remove(record.id, queue=queue)
         return count
 
     async def _known(self, id: str, queue: str) -> ScheduleRecord:
@@ -220,22 +250,41 @@ class Schedules:
         await self._scheduler.producer(queue).push_batch(jobs)
 
     async def list(self, *, queue: str = DEFAULT_QUEUE, prefix: str = "") -> AsyncIterator[ScheduleView]:
-        """All schedules of a queue whose id begins with `prefix`, in no particular order; read in bounded pages."""
+        """All schedules of a queue whose id begins with `prefix`, in no particular order; read in bounded pages.
+
+        Those that a newer duly has defined are left out: this code cannot read them.
+        """
+        async for record in self._records(queue):
+            if record.id.startswith(prefix):
+                with contextlib.suppress(FormatError):
+                    yield _view(record, queue)
+
+    async def _records(self, queue: str) -> AsyncIterator[ScheduleRecord]:
+        """Each schedule once, read in bounded pages."""
         cursor = ""
         seen: set[str] = set()
         while True:
             page = await self._scheduler.shard(queue).schedules(None, cursor, PAGE)
             for record in page.items:
-                if record.id.startswith(prefix) and record.id not in seen:
+                if record.id not in seen:
                     seen.add(record.id)
-                    yield _view(record, queue)
+                    yield record
             if not page.cursor:
                 return
             cursor = page.cursor
 
 
+def _definition(record: ScheduleRecord) -> Definition:
+    try:
+        return planning.decode(record.definition)
+    except (msgspec.MsgspecError, InvalidTrigger) as error:
+        raise FormatError(
+            f"schedule {record.id!r} was defined by a newer duly: upgrade this node to read it ({error})"
+        ) from None
+
+
 def _view(record: ScheduleRecord, queue: str) -> ScheduleView:
-    definition = planning.decode(record.definition)
+    definition = _definition(record)
     return ScheduleView(
         record.id, queue, definition.trigger, definition.task, record.revision, record.paused,
         record.next / 1000 if record.next else None, record.last / 1000 if record.last else None,

@@ -211,7 +211,7 @@ class Jobs(Protocol):
         A known id is answered with its state and left alone; with `replace`, a pending one gets the new body, due
         time and priority (`pending`, written). A held unique key is answered with the state and id of its holder.
         A user-given id is `ended` until `remember` after its end. Repeating (client, n) writes nothing and answers
-        as before. Raises StoreFull if there is no memory.
+        as before; an n below the client's last is refused. Raises StoreFull if there is no memory.
         """
         ...
 
@@ -220,7 +220,8 @@ class Jobs(Protocol):
         (one more crash each, `before` says who held them), then due jobs by priority and due time; every eighth
         call takes the priorities in reverse. A job whose ended lease is the caller's own is renewed instead.
 
-        Repeating (node, n) returns what of that batch is still held under its fence, renewed, and takes nothing more.
+        Repeating (node, n) returns what of that batch is still held under its fence, renewed, and takes nothing more; an n
+        below the node's last is refused.
         A paused shard gives nothing; a limited one not more than its limit of leased jobs. After a gap of more than
         half a lease between claims and renewals, ended leases are left alone for a third of a lease, once per lease
         (`shortest` ms is the shortest lease the node knows of: gaps are measured against it too).
@@ -237,7 +238,7 @@ class Jobs(Protocol):
         ...
 
     async def settle(self, node: str, n: int, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Write each change whose lease is still held under its fence, with its children, in one step.
+        """Write each change whose lease is still held under its fence, then the children of those, in one step.
 
         `taken`: not held, nothing changed. `cancel asked`: the change would have run the job again, and it was asked
         to be cancelled: nothing changed, settle it otherwise. Repeating (node, n) writes nothing and answers

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORGET_STEP = 100
 """How many ids whose time is over are forgotten by one call."""
+FORGET_AFTER_MS = 3_600_000
 HISTORY_IDS = 16
 """How many ids an entry of the history names."""
 
@@ -223,10 +224,11 @@ class ShardState:
 
     def forget(self, now: int) -> None:
         """Let go of what is past its time, a little at each call; nobody can see the difference but in memory used."""
-        self.ended.due(now, FORGET_STEP)
+        over = now - FORGET_AFTER_MS  # a clock that goes back a little must find what it knew
+        self.ended.due(over, FORGET_STEP)
         for id in self.results_until.due(now, FORGET_STEP):
             del self.results[id]
-        for key in self.free_at.due(now, FORGET_STEP):
+        for key in self.free_at.due(over, FORGET_STEP):
             del self.unique[key]
 
     # --- time --------------------------------------------------------------------------------------------------------

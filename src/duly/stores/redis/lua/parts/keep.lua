@@ -70,6 +70,13 @@ local function keep_jobs(items)
   end
   local known = redis.call('HMGET', jobs, unpack(ids))
   local prefix = struct.pack('>I6BB', now, 2, 0)
+  local function write_plain()
+    if #values > 0 then
+      redis.call('HSET', jobs, unpack(values))
+      redis.call('ZADD', pending[2], unpack(scores))
+      values, scores = {}, {}
+    end
+  end
   for i, item in ipairs(items) do
     local id, due = item[1], due_of(item[2])
     local state, answer, wrote
@@ -84,7 +91,9 @@ local function keep_jobs(items)
         scores[#scores + 1] = id
       end
     else
+      write_plain() -- a unique key may be held by one of them
       state, answer, wrote = keep_special(id, due, item[3], item[4])
+      fresh[id] = fresh[id] or wrote
     end
     if wrote then
       written = written + 1
@@ -95,10 +104,7 @@ local function keep_jobs(items)
     all_created = all_created and state == 'created'
     answers[2 * i - 1], answers[2 * i] = state, answer
   end
-  if #values > 0 then
-    redis.call('HSET', jobs, unpack(values))
-    redis.call('ZADD', pending[2], unpack(scores))
-  end
+  write_plain()
   local rouse = earliest ~= nil and (earliest <= now or not head or earliest < head)
   return (not all_created) and answers or nil, written, rouse
 end
