@@ -179,8 +179,8 @@ async def test_delayed_jobs_run_when_they_are_due_and_in_that_order(url: str) ->
         await note.push("now")
         await eventually(lambda: len(ran) == 3)
     assert [name for name, _ in ran] == ["now", "early", "late"]
-    assert ran[1][1] - begun >= 0.2
-    assert ran[2][1] - begun >= 0.4
+    assert ran[1][1] - begun >= 0.199  # the clock of a store counts milliseconds
+    assert ran[2][1] - begun >= 0.399
 
 
 async def test_a_job_can_be_built_now_and_pushed_later(scheduler: Scheduler) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from duly.core.job import duration
+from duly.core.job import duration, text
 from duly.errors import LockLost, StoreError
 from duly.identity import new_name
 
@@ -23,7 +24,7 @@ class Lock:
     """A named lock. As a context manager it waits for the lock, and renews it while the block runs."""
 
     def __init__(self, store: Store, name: str, ttl: float, timeout: float | None = None) -> None:
-        self.name, self.ttl, self.timeout = name, duration("ttl", ttl, least=0.01), timeout
+        self.name, self.ttl, self.timeout = text("lock", name), duration("ttl", ttl, least=0.01), timeout
         self._store, self._owner = store, new_name()
         self._fence: int | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -60,8 +61,13 @@ class Lock:
                 while not await self.acquire():
                     await asyncio.sleep(pause * (0.5 + random.random()))
                     pause = min(longest, pause * 1.5)
-        except TimeoutError:
-            raise TimeoutError(f"lock {self.name!r} was not free within {self.timeout:g} s") from None
+        except BaseException as error:
+            self._fence = None
+            with contextlib.suppress(StoreError):  # the try under way may have been granted
+                await self._store.unlock(self.name, self._owner)
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"lock {self.name!r} was not free within {self.timeout:g} s") from None
+            raise
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
         return self
 

@@ -165,6 +165,10 @@ class Scheduler:
         """Take a handler away; its jobs wait for a node that has one. False if there was none."""
         return self._book.remove(name)
 
+    @overload
+    def on(self, event: str) -> Callable[[F], F]: ...
+    @overload
+    def on(self, event: str, listener: F) -> F: ...
     def on(self, event: str, listener: F | None = None) -> Any:
         """Hear events of this process: `@scheduler.on("job.*")`, or `on(name, function)`. Raises InvalidOption."""
         if listener is not None:

@@ -85,7 +85,6 @@ class NewJob(msgspec.Struct, frozen=True):
     """One job as `enqueue` takes it. `due` (epoch ms) wins over `delay` (ms from the store's now).
 
     named: the id was given by the user and stays known for `remember` after the job's end.
-    schedule: the schedule whose living runs this job belongs to, if that schedule counts them.
     """
 
     id: str
@@ -156,7 +155,8 @@ def moment(name: str, value: Any) -> float:
     return float(value)
 
 
-def _text(name: str, value: Any) -> str:
+def text(name: str, value: Any) -> str:
+    """A name or id that can be written anywhere, or one clear error."""
     if not isinstance(value, str) or not value or len(value.encode(errors="replace")) > 200:
         raise InvalidOption(f"{name}={value!r}: give a text of 1 to 200 bytes")
     if any(ord(c) < 32 or c in "{}" or "\ud800" <= c <= "\udfff" for c in value):
@@ -182,12 +182,12 @@ def _unique(value: Any) -> Unique | None:
     if value is True:
         return Unique()
     if isinstance(value, str):
-        return Unique(key=_text("unique", value))
+        return Unique(key=text("unique", value))
     if isinstance(value, int | float | timedelta):
         return Unique(seconds=duration("unique", value, zero=False))
     if isinstance(value, Unique):
         if value.key is not None:
-            _text("unique key", value.key)
+            text("unique key", value.key)
         if value.until not in ("end", "start"):
             raise InvalidOption(f"Unique(until={value.until!r}): give 'end' or 'start'")
         if value.seconds is not None:
@@ -227,12 +227,12 @@ def _keep_result(value: Any) -> float:
 
 
 _CHECKS: Mapping[str, Any] = {
-    "name": lambda v: _text("name", v),
-    "queue": lambda v: _text("queue", v),
+    "name": lambda v: text("name", v),
+    "queue": lambda v: text("queue", v),
     "priority": _priority,
     "delay": lambda v: duration("delay", v),
     "at": lambda v: moment("at", v),
-    "id": lambda v: _text("id", v),
+    "id": lambda v: text("id", v),
     "replace": lambda v: _flag("replace", v),
     "unique": _unique,
     "retry": _retry,

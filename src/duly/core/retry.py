@@ -49,7 +49,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         delay * backoff^(failures - 1), at most max_delay, plus up to `jitter` of itself (so never earlier than said).
         """
         try:
-            seconds = min(self.max_delay, self.delay * self.backoff ** (failures - 1))
+            seconds = min(self.max_delay, self.delay * float(self.backoff) ** (failures - 1))
         except OverflowError:
             seconds = self.max_delay
         return math.ceil(seconds * (1 + self.jitter * roll) * 1000)

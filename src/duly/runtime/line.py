@@ -108,7 +108,7 @@ class Line:
 
     async def _wait_for_token(self) -> None:
         # A little longer than the poll, so that a thousand idle nodes do not come at once.
-        seconds = self.worker.config.poll * (1 + random.random() / 4)
+        seconds = self.worker.config.poll * (1.1 + 0.3 * random.random())
         try:
             token = await self.shard.wait(seconds)
         except StoreError as error:

@@ -121,7 +121,8 @@ def _compare(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
 
 
 def _updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
-    skipped = _added(old.skipped, {"edited": 1}) if _has_due(old, now) else old.skipped
+    held = bool(old.next) and _has_due(old, now)  # next 0: nobody has looked yet whether there is one
+    skipped = _added(old.skipped, {"edited": 1}) if held else old.skipped
     return replace(
         old,
         definition=new.definition,

