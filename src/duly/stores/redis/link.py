@@ -86,23 +86,14 @@ class Link:
         self._send(self._wire, calls)
 
     def _send(self, wire: Wire, calls: list[_Call]) -> None:
-        loop = asyncio.get_running_loop()
-        replies = []
-        for call in calls:
-            reply: asyncio.Future[Any] = loop.create_future()
-            reply.add_done_callback(functools.partial(self._replied, wire, call))
-            replies.append(reply)
-        wire.send([call.packed for call in calls], replies)
+        wire.send([call.packed for call in calls], [functools.partial(self._replied, wire, call) for call in calls])
 
-    def _replied(self, wire: Wire, call: _Call, reply: asyncio.Future[Any]) -> None:
-        error = reply.exception()
+    def _replied(self, wire: Wire, call: _Call, value: Any) -> None:
         if call.answer.done():
             return  # the caller went away
-        if error is not None:
-            call.answer.set_exception(StoreUncertain(f"{self.server.url} did not answer: {error}"))
-            return
-        value = reply.result()
-        if not isinstance(value, hiredis.ReplyError):
+        if isinstance(value, ConnectionLost):
+            call.answer.set_exception(StoreUncertain(f"{self.server.url} did not answer: {value}"))
+        elif not isinstance(value, hiredis.ReplyError):
             call.answer.set_result(value)
         elif call.script is not None and str(value).startswith("NOSCRIPT") and wire in self._open:
             # The server forgot its scripts (a restart): load, and run again what was not applied.
@@ -151,8 +142,10 @@ class Link:
                 wire = await self._connect()
             reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds + self.timeout):
-                wire.send([_pack((b"BLPOP", key, f"{seconds:.3f}"))], [reply])
+                wire.send([_pack((b"BLPOP", key, f"{seconds:.3f}"))], [functools.partial(_receive, reply)])
                 found = await reply
+            if isinstance(found, ConnectionLost):
+                raise found
         except BaseException as error:
             if wire is not None:
                 wire.lose("the wait was ended")
@@ -181,6 +174,11 @@ class Link:
 def _pack(words: tuple[Any, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(words)
     return packed
+
+
+def _receive(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 def _fail(calls: Iterable[_Call], why: str) -> None:

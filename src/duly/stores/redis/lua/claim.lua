@@ -16,9 +16,13 @@ for i, value in ipairs(redis.call('HMGET', meta, unpack(names))) do
 end
 local last_n, packed = string.match(redis.call('HGET', claims, 'c:' .. node) or '-1 0 ', '^(-?%d+) %d+ (.*)$')
 last_n = tonumber(last_n)
-local hold, backwards = 0, 0
-if n >= last_n then
-  hold, backwards = stamp(facts, lease, shortest)
+if n < last_n then -- nobody would hear of what it took
+  return redis.error_reply('DULYSTALE claim ' .. n .. ' of a node that has since sent ' .. last_n)
+end
+local hold, backwards, changes = stamp(facts, lease, shortest)
+local function change(name, value)
+  changes[#changes + 1] = name
+  changes[#changes + 1] = value
 end
 local paused = facts.paused == '1'
 local cap = tonumber(facts.limit or nil)
@@ -84,7 +88,7 @@ local function take_due()
     room = math.min(room, cap - redis.call('ZCARD', leased))
   end
   local turn = (tonumber(facts.turn or nil) or 0) + 1
-  redis.call('HSET', meta, 'turn', turn % 8)
+  change('turn', turn % 8)
   for step = 1, 4 do
     if room <= 0 then
       return
@@ -106,15 +110,12 @@ local function take_due()
   end
 end
 
-if n < last_n then -- nobody would hear of what it took
-  return redis.error_reply('DULYSTALE claim ' .. n .. ' of a node that has since sent ' .. last_n)
-end
 if n == last_n then
   replayed = true
   replay(packed)
 else
   fence = string.format('%.0f', math.max((tonumber(facts.fence or nil) or 0) + 1, now_us))
-  redis.call('HSET', meta, 'fence', fence)
+  change('fence', fence)
   if not paused then
     if now >= hold then
       take_over()
@@ -178,12 +179,14 @@ if #ids < limit and next_ms then
   if timer_at and facts.timer_node ~= node and now < timer_at and timer_at <= next_ms then
     next_ms = next_ms + 50
   else
-    redis.call('HSET', meta, 'timer_node', node, 'timer_at', string.format('%.0f', next_ms))
+    change('timer_node', node)
+    change('timer_at', string.format('%.0f', next_ms))
   end
 elseif #ids >= limit and facts.timer_node == node and timer_at then
   redis.call('HDEL', meta, 'timer_node', 'timer_at')
   leave_token()
 end
+redis.call('HSET', meta, unpack(changes))
 if next_ms and wait_us ~= 0 then
   wait_us = math.max(0, next_ms * 1000 - now_us)
 end

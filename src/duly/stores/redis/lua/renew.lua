@@ -11,7 +11,8 @@ for i = 4, #ARGV, 4 do
 end
 if longest then
   local facts = redis.call('HMGET', meta, 'seen', 'hold', 'held_at')
-  stamp({ seen = facts[1], hold = facts[2], held_at = facts[3] }, longest, shortest)
+  local _, _, changes = stamp({ seen = facts[1], hold = facts[2], held_at = facts[3] }, longest, shortest)
+  redis.call('HSET', meta, unpack(changes))
 end
 local answers = {}
 for i = 2, #ARGV, 4 do

@@ -63,10 +63,13 @@ end
 -- whether a sleeper has to know. Plain jobs are written together.
 local function keep_jobs(items)
   local answers, all_created, written = {}, true, 0
-  local head, earliest = earliest_due(), nil
+  local head, earliest = nil, nil
   local ids, values, scores, fresh = {}, {}, {}, {}
   for i, item in ipairs(items) do
     ids[i] = item[1]
+    if not head and item[2] ~= '' then
+      head = earliest_due() or math.huge -- asked for only where a job may not be due at once
+    end
   end
   local known = redis.call('HMGET', jobs, unpack(ids))
   local prefix = struct.pack('>I6BB', now, 2, 0)
