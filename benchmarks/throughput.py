@@ -170,24 +170,46 @@ async def push_single(url: str, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
-async def push_to_start(url: str, count: int) -> list[float]:
-    """Milliseconds from the call of push in this process to the start of the handler in an idle worker process."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "--be-idle-worker", "--url", url, stdout=asyncio.subprocess.PIPE
-    )
+async def lags_to(role: str, url: str, count: int, send: Callable[[], Awaitable[Any]]) -> list[float]:
+    """Milliseconds from the call of `send` in this process to the time that another process then prints."""
+    command = (sys.executable, __file__, "--role", role, "--url", url)
+    worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert worker.stdout is not None
-    scheduler = Scheduler(url, namespace="bench-idle")
     lags: list[float] = []
-    async with scheduler:
-        await worker.stdout.readline()  # it is ready
-        for _ in range(count + 20):
-            await asyncio.sleep(0.01)
-            sent = time.time()
-            await scheduler.push("started", remote=True)
-            lags.append((float(await worker.stdout.readline()) - sent) * 1000)
+    await worker.stdout.readline()  # it is ready
+    for _ in range(count + 20):
+        await asyncio.sleep(0.01)
+        sent = time.time()
+        await send()
+        lags.append((float(await worker.stdout.readline()) - sent) * 1000)
     worker.terminate()
     await worker.wait()
     return lags[20:]
+
+
+async def push_to_start(url: str, count: int) -> list[float]:
+    """From push to the start of the handler, in an idle worker process."""
+    async with Scheduler(url, namespace="bench-idle") as scheduler:
+        return await lags_to("idle worker", url, count, lambda: scheduler.push("started", remote=True))
+
+
+async def bare_chain(url: str, count: int) -> list[float]:
+    """The same way with nothing on it: LPUSH, a blocked BLPOP in another process, one more round trip from there."""
+    client = redis.asyncio.Redis.from_url(url, protocol=2)
+    try:
+        return await lags_to("bare worker", url, count, lambda: client.lpush("bare", b"x"))  # type: ignore[arg-type,return-value]
+    finally:
+        await client.aclose()
+
+
+async def be_bare_worker(url: str) -> None:
+    client = redis.asyncio.Redis.from_url(url, protocol=2, socket_timeout=None)
+    await client.ping()
+    print("ready", flush=True)
+    while True:
+        await client.blpop(["bare"], timeout=0)
+        await client.lpush("bare-answer", b"x")
+        print(time.time(), flush=True)
 
 
 async def be_idle_worker(url: str) -> None:
@@ -258,12 +280,17 @@ def measure(url: str, jobs: int, rounds: int, idle_seconds: float) -> dict[str, 
             found.setdefault(f"{name} / raw", []).append(rate / raw)
     lags: list[float] = []
     run(lambda: run_jobs(url, jobs, "async", lags))
-    starts = run(lambda: push_to_start(url, 300))
+    starts: list[float] = []
+    bare: list[float] = []
+    for _ in range(3):
+        starts += run(lambda: push_to_start(url, 150))
+        bare += run(lambda: bare_chain(url, 150))
     return {
         "medians": {name: statistics.median(values) for name, values in found.items()},
         "spread": {name: [min(values), max(values)] for name, values in found.items()},
         "end to settled ms": {"p50": percentile(lags, 0.5) * 1000, "p99": percentile(lags, 0.99) * 1000},
         "push to start ms": {"p50": percentile(starts, 0.5), "p99": percentile(starts, 0.99), "max": max(starts)},
+        "bare chain ms": {"p50": percentile(bare, 0.5), "p99": percentile(bare, 0.99), "max": max(bare)},
         "idle commands/s": run(lambda: idle_commands(url, idle_seconds)) if idle_seconds else None,
         "python": platform.python_version(),
     }
@@ -277,11 +304,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle-seconds", type=float, default=20)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--be-idle-worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["idle worker", "bare worker"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    if options.be_idle_worker:
-        run(lambda: be_idle_worker(options.url))
+    if options.role is not None:
+        run(lambda: (be_idle_worker if options.role == "idle worker" else be_bare_worker)(options.url))
         return
     with contextlib.ExitStack() as stack:
         url = options.url or stack.enter_context(own_server())
@@ -297,7 +324,7 @@ def main() -> None:
             else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
         )
         print(f"{name:24}", form.format(value, low, high))
-    for name in ("end to settled ms", "push to start ms"):
+    for name in ("end to settled ms", "push to start ms", "bare chain ms"):
         print(f"{name:24}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
     if figures["idle commands/s"] is not None:
         print(f"{'idle commands/s':24} {figures['idle commands/s']:.2f}")
