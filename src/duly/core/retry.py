@@ -51,7 +51,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         try:
             seconds = min(self.max_delay, self.delay * float(self.backoff) ** (failures - 1))
         except OverflowError:
-            seconds = self.max_delay
+            seconds = self.max_delay if self.delay else 0.0
         return math.ceil(seconds * (1 + self.jitter * roll) * 1000)
 
 

@@ -20,15 +20,8 @@ for i = 3, #ARGV do
     elseif state == 'dead' then
       answer = 'dead'
     else
-      local named, priority, key = job_facts(value)
-      redis.call('ZREM', pending[priority + 1], id)
-      redis.call('HDEL', jobs, id)
-      drop_companions({ id })
-      if named then
+      if drop_job(id, value) then
         remember_id(id, remember)
-      end
-      if key ~= '' then
-        release_unique(key, id)
       end
       answer = 'cancelled'
     end

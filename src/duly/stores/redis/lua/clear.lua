@@ -11,14 +11,7 @@ local function remove(id, value)
   if pushed > until_ms or redis.call('ZSCORE', leased, id) then
     return
   end
-  local _, priority, key = job_facts(value)
-  redis.call('ZREM', pending[priority + 1], id)
-  redis.call('ZREM', dead, id)
-  redis.call('HDEL', jobs, id)
-  drop_companions({ id })
-  if key ~= '' then
-    release_unique(key, id)
-  end
+  drop_job(id, value)
   removed = removed + 1
 end
 

@@ -24,13 +24,7 @@ else
   for _, job in ipairs(s.live) do
     local body = redis.call('HGET', jobs, job)
     if body and state_of(job) == 'pending' then
-      local _, priority, key = job_facts(body)
-      redis.call('ZREM', pending[priority + 1], job)
-      redis.call('HDEL', jobs, job)
-      drop_companions({ job })
-      if key ~= '' then
-        release_unique(key, job)
-      end
+      drop_job(job, body)
     end
   end
   redis.call('HDEL', schedules, id)

@@ -7,6 +7,19 @@ local function drop_companions(ids)
   end
 end
 
+-- A job that is pending or dead leaves the store with all it had; answers whether the user gave its id.
+local function drop_job(id, value)
+  local named, priority, key = job_facts(value)
+  redis.call('ZREM', pending[priority + 1], id)
+  redis.call('ZREM', dead, id)
+  redis.call('HDEL', jobs, id)
+  drop_companions({ id })
+  if key ~= '' then
+    release_unique(key, id)
+  end
+  return named
+end
+
 -- A user-given id stays known for a time after its end.
 local function remember_id(id, remember)
   if remember > 0 then
