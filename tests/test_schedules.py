@@ -21,8 +21,9 @@ from duly.errors import (
     InvalidArguments,
     InvalidOption,
     InvalidTrigger,
+    ScheduleConflict,
 )
-from duly.schedules import ScheduleConflict, ScheduleView
+from duly.schedules import ScheduleView
 from duly.stores.base import NewSchedule
 from tests.schedulers import running, shared, watched
 from tests.waiting import eventually

@@ -22,6 +22,7 @@ DulyError
 │   ├── StoreUnavailable                never sent: there is no connection
 │   └── StoreUncertain                  sent, and no answer came: it may have been applied
 ├── UnfitJob                            this node cannot run the job as it stands (another may)
+├── ScheduleConflict                    another edit of the schedule came first
 ├── LockLost
 └── ResultError
     ├── ResultNotKept
@@ -146,6 +147,10 @@ class UnfitJob(DulyError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class ScheduleConflict(DulyError):
+    """The schedule was changed by another since it was read: read it again, then edit."""
 
 
 class LockLost(DulyError):

@@ -18,7 +18,7 @@ from duly.core import schedule as planning
 from duly.core.job import DEFAULT_PRIORITY, OPTION_NAMES, NewJob, Options, make_options
 from duly.core.schedule import Definition
 from duly.core.trigger import At, Cron, Every, Trigger, every
-from duly.errors import DulyError, FormatError, InvalidOption, InvalidTrigger, nearest
+from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict, nearest
 from duly.identity import new_job_id
 from duly.runtime.ticker import fire_due
 from duly.stores.base import NewSchedule, ScheduleRecord, Shard
@@ -57,10 +57,6 @@ class ScheduleView(msgspec.Struct, frozen=True):
     skipped: Mapping[str, int]
     app: str
     living: int
-
-
-class ScheduleConflict(DulyError):
-    """The schedule was changed by another since it was read."""
 
 
 def declare(scheduler: Scheduler, id: str, trigger: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,

@@ -51,6 +51,10 @@ def test_a_backoff_beyond_all_numbers_is_the_longest_delay() -> None:
     assert Retry(limit=None, backoff=1000, max_delay=7, jitter=0).delay_ms(10**6, 0) == 7000
 
 
+def test_no_delay_stays_none_however_often_a_job_failed() -> None:
+    assert Retry(limit=None, delay=0, backoff=2).delay_ms(10**6, 0.5) == 0
+
+
 def test_jitter_adds_at_most_its_share() -> None:
     policy = Retry(delay=10, jitter=0.5)
     assert policy.delay_ms(1, 0) == 10_000

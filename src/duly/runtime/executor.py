@@ -73,13 +73,17 @@ class LoopExecutor:
         loop = asyncio.get_running_loop()
         timeout = run.policy.timeout
         run.task = loop.create_task(self._run(run))
-        if timeout is not None:
+        if timeout is not None and run.handler.is_async:
             run.timer = loop.call_later(timeout, self.cancel, run, "timeout")
+        elif timeout is not None:
+            run.timer = loop.call_later(timeout, self._threads.abandon, run)
 
     def cancel(self, run: Run, reason: CancelReason) -> None:
-        if run.cancel_reason is None and run.task is not None:
+        """End a run. A thread cannot be ended: it sees the wish in `ctx.cancelled`, and what it returns still counts."""
+        if run.cancel_reason is None:
             run.cancel_reason = reason
-            run.task.cancel()
+            if run.task is not None and run.handler.is_async:
+                run.task.cancel()
 
     async def _run(self, run: Run) -> None:
         handler = run.handler
@@ -99,9 +103,12 @@ class LoopExecutor:
             )
         except BaseException as error:  # SystemExit in a handler ends the run, not the node
             outcome = outcome_of(error)
-        if run.timer is not None:
-            run.timer.cancel()
-        self._ended(run, outcome)
+        if handler.is_async:
+            if run.timer is not None:
+                run.timer.cancel()
+            self._ended(run, outcome)
+        else:
+            self._threads.done(run, outcome)
 
     async def _through_middleware(self, run: Run) -> Any:
         context = Context(run)
@@ -132,7 +139,7 @@ class ThreadExecutor:
 
     def start(self, run: Run) -> None:
         if run.policy.timeout is not None:
-            run.timer = asyncio.get_running_loop().call_later(run.policy.timeout, self._abandon, run)
+            run.timer = asyncio.get_running_loop().call_later(run.policy.timeout, self.abandon, run)
         self._submit(functools.partial(self._work, run))
 
     def call(self, fn: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -175,7 +182,7 @@ class ThreadExecutor:
             outcome = outcome_of(error)
         finally:
             _current.reset(token)
-        self._tell(functools.partial(self._done, run, outcome))
+        self._tell(functools.partial(self.done, run, outcome))
 
     def _tell(self, news: Callable[[], None]) -> None:
         """Called in threads: hand something to the loop; one wake-up serves all that has come by then."""
@@ -196,7 +203,8 @@ class ThreadExecutor:
             self._busy -= 1
             step()
 
-    def _done(self, run: Run, outcome: Outcome) -> None:
+    def done(self, run: Run, outcome: Outcome) -> None:
+        """A thread has come back from a handler."""
         if run.timer is not None:
             run.timer.cancel()
         if run.cancel_reason == "timeout":
@@ -204,8 +212,9 @@ class ThreadExecutor:
         else:
             self._ended(run, outcome)
 
-    def _abandon(self, run: Run) -> None:
-        if run.cancel_reason is None or run.cancel_reason == "asked":
+    def abandon(self, run: Run) -> None:
+        """A run is over its time: its job is settled without it."""
+        if run.cancel_reason in (None, "asked", "stop"):
             run.cancel_reason = "timeout"
             self._hung(run)
 

@@ -96,10 +96,9 @@ class Worker:
         self.stop_claiming()
         await self._until_idle(grace)
         for run in self.running:
-            if run.task is not None:
-                self.executor.cancel(run, "stop")
+            self.executor.cancel(run, "stop")
         await self._until_idle(grace / 4 + 1, threads=False)
-        threads = [run for run in self.running if run.task is None]
+        threads = [run for run in self.running if not run.handler.is_async]
         if threads and leaving:
             for run in threads:
                 run.cancel_reason = "timeout"  # abandoned: whatever it still says is not heard
@@ -128,7 +127,7 @@ class Worker:
     async def _until_idle(self, seconds: float | None, *, threads: bool = True) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while any(threads or run.task is not None for run in self.running):
+                while any(threads or run.handler.is_async for run in self.running):
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
@@ -324,20 +323,16 @@ class Worker:
                     "job %s (%s): its lease was taken; the run is cancelled", run.job.id, run.handler.name
                 )
                 self._drop(run)
-            elif run.task is not None:
+            else:
                 self.executor.cancel(run, "asked")
-            elif run.cancel_reason is None:
-                run.cancel_reason = "asked"  # a thread sees it in ctx.cancelled
 
     def _drop(self, run: Run) -> None:
         """The lease is another's: the run is cancelled, and nothing of it will be written."""
         del run.line.runs[run.job.id]
         if run.started:
             self._dropped.add(run)
-        if run.task is not None:
+        if run.started:
             self.executor.cancel(run, "taken")
-        elif run.started:
-            run.cancel_reason = run.cancel_reason or "taken"
         else:
             self._free(run)
 
