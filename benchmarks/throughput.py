@@ -28,7 +28,7 @@ from typing import Any
 import redis.asyncio
 
 from duly import Context, Scheduler
-from duly.runtime.process import loop_factory
+from duly.runtime.process import freeze_startup, loop_factory
 from duly.stores.base import Settlement
 
 
@@ -118,6 +118,7 @@ async def run_jobs(url: str, count: int, kind: str, lags: list[float] | None) ->
         await scheduler.push_many(task.job(i) for i in range(count))
         began = time.perf_counter()
         await scheduler.start()
+        freeze_startup()  # as a worker process does
         probe = Probe(scheduler) if lags is not None else None
         await until(lambda: done >= count)
         while (await scheduler.queues.sizes()).leased:
@@ -189,8 +190,13 @@ async def lags_to(role: str, url: str, count: int, send: Callable[[], Awaitable[
 
 async def push_to_start(url: str, count: int) -> list[float]:
     """From push to the start of the handler, in an idle worker process."""
-    async with Scheduler(url, namespace="bench-idle") as scheduler:
-        return await lags_to("idle worker", url, count, lambda: scheduler.push("started", remote=True))
+    scheduler = Scheduler(url, namespace="bench-idle")
+
+    @scheduler.task
+    async def started() -> None: ...
+
+    async with scheduler:
+        return await lags_to("idle worker", url, count, started.push)
 
 
 async def bare_chain(url: str, count: int) -> list[float]:
@@ -221,6 +227,7 @@ async def be_idle_worker(url: str) -> None:
 
     stopped = asyncio.Event()
     await scheduler.start()
+    freeze_startup()
     import signal
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

@@ -35,13 +35,19 @@ class ShardCalls:
             prepared = self._prepared[name] = (loaded, self.keys.named(loaded.keys))
         return prepared
 
-    async def call(self, name: str, *args: Any, more_keys: Sequence[str] = ()) -> Any:
-        """Run the script of a verb; the first argument of all scripts is the time, empty for the server's own."""
+    async def call(self, name: str, *args: Any, more_keys: Sequence[str] = (), at_once: bool = False) -> Any:
+        """Run the script of a verb; the first argument of all scripts is the time, empty for the server's own.
+
+        at_once: do not wait for other calls of this turn of the loop; there is none that belongs to this one.
+        """
         if not self._checked:
             await self._check_format()
         loaded, keys = self._prepared.get(name) or self.prepare(name)
         now = self.clock.epoch_us() if self.clock is not None else b""
-        return await self.link.call(loaded, (*keys, *more_keys) if more_keys else keys, (now, *args))
+        answer = self.link.call(loaded, (*keys, *more_keys) if more_keys else keys, (now, *args))
+        if at_once:
+            self.link.flush()
+        return await answer
 
     async def _check_format(self) -> None:
         """Once per shard object: refuse data written in a newer format, and say ours where there is none."""
@@ -66,7 +72,7 @@ class RedisJobs(ShardCalls):
         args: list[Any] = [client, n, self.limits.history]
         for job in jobs:
             args += (job.id, due_of(job), options_of(job), job.body)
-        reply = await self.call("enqueue", *args)
+        reply = await self.call("enqueue", *args, at_once=True)
         if isinstance(reply, int):
             return [("created", job.id) for job in jobs]
         return [(reply[i].decode(), reply[i + 1].decode()) for i in range(0, len(reply), 2)]

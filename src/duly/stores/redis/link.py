@@ -70,10 +70,10 @@ class Link:
         self._waiting.append(_Call(packed, answer, script))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush)
+            loop.call_soon(self.flush)
         return answer
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what waits; without a connection, dial first."""
         self._scheduled = False
         if not self._waiting:
@@ -161,7 +161,7 @@ class Link:
         """Let calls under way be answered, then give back every connection."""
         while self._dialling is not None:
             await asyncio.wait([self._dialling])
-        self._flush()
+        self.flush()
         self._closed = True
         if self._wire is not None:
             await self._wire.settled()
