@@ -202,3 +202,66 @@ async def test_a_full_store_refuses_no_claim_start_renew_or_settle(start_server:
     dead = Settlement("b", batch.fence, Change("dead", 0, 1, 0, 0, "why", "error", "trace"))
     assert await shard.settle("n", 2, [again, dead, Settlement("c", batch.fence, END)]) == ["applied"] * 3
     await store.close()
+
+
+async def test_a_settlement_that_cannot_be_written_does_not_keep_others_from_being_settled(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url, lease=1)
+    ended: list[int] = []
+
+    @scheduler.task
+    async def end(number: int) -> None:
+        ended.append(number)
+
+    await scheduler.start()
+    shard: Any = scheduler.shard("default")
+    inner, seen = shard.settle, []
+
+    async def settle(node: str, n: int, settlements: Any) -> Any:
+        if "poison" in [settlement.id for settlement in settlements] and len(seen) < 2:
+            seen.append(len(settlements))
+            raise ValueError("a fault of ours")
+        return await inner(node, n, settlements)
+
+    shard.settle = settle
+    await scheduler.push_many([end.options(id="poison").job(0), *(end.job(number) for number in range(1, 40))])
+
+    async def all_settled() -> bool:
+        sizes = await scheduler.queues.sizes()
+        return sizes.leased == sizes.pending == 0
+
+    await eventually(all_settled, 20)
+    poison = await scheduler.jobs.get("poison")
+    await scheduler.stop()
+    assert seen[-1] == 1
+    assert sorted(ended) == list(range(40))
+    assert poison is not None
+    assert poison.reason.startswith("failed: its end could not be written")
+
+
+async def test_a_fault_at_the_admission_of_one_job_does_not_end_the_node(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(redis_url)
+    ran: list[int] = []
+
+    @scheduler.task
+    async def run(number: int) -> None:
+        ran.append(number)
+
+    await scheduler.start()
+    node = scheduler._node
+    assert node is not None
+    inner, faults = node.worker._admit_one, []
+
+    def admit_one(line: Any, job: Any, batch: Any) -> Any:
+        if not faults:
+            faults.append(job.id)
+            raise RuntimeError("a fault of ours")
+        return inner(line, job, batch)
+
+    monkeypatch.setattr(node.worker, "_admit_one", admit_one)
+    for number in range(5):
+        await run.push(number)
+    await eventually(lambda: sorted(ran) == list(range(5)), 10)
+    await eventually(lambda: node.worker.busy == 0, 10)
+    await scheduler.stop()

@@ -11,6 +11,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
+from duly.core.lifecycle import Change
 from duly.errors import StoreError
 from duly.runtime.loop import Backoff
 from duly.runtime.run import Run
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 FULL_POLL = 0.25
 """Seconds between claims of nothing by a node without a free slot: they stamp the shard and look for ticks."""
+
+UNWRITABLE = Change("dead", reason="failed: its end could not be written, see the log of its node")
 
 
 class Line:
@@ -42,6 +45,7 @@ class Line:
         self._sleeper: asyncio.Task[None] | None = None
         self._backoff = Backoff(worker.config.lease / 6)
         self._closing = False
+        self._careful = 0
 
     # what others tell the line
 
@@ -72,7 +76,7 @@ class Line:
             while True:
                 self._bell.clear()
                 if self._needs_exchange():
-                    await self.exchange()
+                    await self._exchange_or_go_on()
                 elif self._closing:
                     return
                 else:
@@ -84,6 +88,28 @@ class Line:
             if self._sleeper is not None:
                 self._sleeper.cancel()
                 await asyncio.gather(self._sleeper, return_exceptions=True)
+
+    async def _exchange_or_go_on(self) -> None:
+        """An exchange; a fault of ours in it must not end the line, nor be met again for ever."""
+        try:
+            await self.exchange()
+            self._careful = max(0, self._careful - 1)
+        except Exception:
+            self.worker.logger.exception("queue %s: an exchange failed", self.queue)
+            self._settle_n += 1
+            sent, self._sent = self._sent, []
+            if len(sent) == 1:
+                sent = self._instead_of(*sent[0])
+            self._outbox = [*sent, *self._outbox]
+            self._careful = len(self._outbox)  # one by one, so that one does not keep the others from being settled
+            await asyncio.sleep(self._backoff.pause())
+
+    def _instead_of(self, run: Run, failed: Settlement) -> list[tuple[Run, Settlement]]:
+        """A plain death for an end that cannot be written; nothing if that was tried: then its lease is let go."""
+        if failed.change == UNWRITABLE:
+            self.runs.pop(run.job.id, None)
+            return []
+        return [(run, Settlement(failed.id, failed.fence, UNWRITABLE, failed.priority, failed.named, failed.unique))]
 
     def close(self) -> None:
         self._closing = True
@@ -133,7 +159,8 @@ class Line:
         if self._doubt and not await self._renew_first():
             return
         if not self._sent:
-            self._sent, self._outbox = self._outbox[:MAX_BATCH], self._outbox[MAX_BATCH:]
+            most = 1 if self._careful else MAX_BATCH
+            self._sent, self._outbox = self._outbox[:most], self._outbox[most:]
         for run, _ in self._sent:
             run.settling = True
         calls: list[Any] = []

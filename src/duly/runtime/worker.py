@@ -163,7 +163,14 @@ class Worker:
         to_start: list[Run] = []
         shorter = False
         for job in batch.jobs:
-            run = self._admit_one(line, job, batch)
+            try:
+                run = self._admit_one(line, job, batch)
+            except (
+                Exception
+            ) as error:  # a fault of ours, or a type of the handler's that misbehaves: never the node's end
+                self.logger.exception("job %s could not be admitted", job.id)
+                self._put_back(line, job, batch, UnfitJob("envelope", f"it could not be admitted: {error!r}"), None)
+                continue
             if run is None:
                 continue
             shorter = shorter or run.lease < self.config.lease_ms
@@ -265,8 +272,13 @@ class Worker:
             return  # its lease was taken meanwhile: nothing of it is written
         if outcome is RETURNED_NONE and not run.children and run.policy.keep_result == 0:
             self._settle(run, END, None)  # by far the most common end, without the detour
-        else:
+            return
+        try:
             self._settle_with(run, outcome)
+        except Exception as error:  # a fault of ours: the job stays visible, the node goes on
+            self.logger.exception("the end of job %s could not be decided", run.job.id)
+            reason = f"its end ({outcome.ending.value}) could not be decided: {type(error).__name__}"
+            self._settle(run, Change("dead", 0, run.job.attempts, run.job.crashes, 0, reason), None)
 
     def _settle_with(self, run: Run, outcome: Outcome) -> None:
         unfit_ms = int(self.config.unfit_for * 1000)
