@@ -9,65 +9,99 @@ async with scheduler:
     await send_receipt.push(42)
 """
 
+from duly.config import Config
 from duly.core.events import Event
 from duly.core.job import Unique
 from duly.core.outcome import Discard, Fail, RetryIn, Snooze
 from duly.core.retry import Retry
 from duly.core.trigger import At, Cron, Every, Trigger, at, cron, every
 from duly.errors import (
+    ConfigurationError,
     DulyError,
+    DuplicateTask,
+    EncodingError,
+    FormatError,
+    InvalidArguments,
+    InvalidOption,
+    InvalidTrigger,
+    InvalidURL,
     JobFailed,
     LockLost,
     NotAccepting,
+    PushError,
     PushFailed,
     PushUncertain,
+    ResultError,
     ResultNotKept,
     ResultTimeout,
+    ScheduleConflict,
     StoreError,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
+    StoreUncertain,
+    TaskError,
+    TooLarge,
     UnknownTask,
 )
 from duly.handle import JobHandle, JobView
 from duly.locks import Lock
 from duly.runtime.context import Context, current
 from duly.scheduler import Scheduler
+from duly.schedules import ScheduleView
 from duly.task import Task
 from duly.version import __version__
 
 __all__ = [
     "__version__",
+    "at",
     "At",
+    "Config",
+    "ConfigurationError",
     "Context",
     "Cron",
+    "cron",
+    "current",
     "Discard",
     "DulyError",
+    "DuplicateTask",
+    "EncodingError",
     "Event",
+    "every",
     "Every",
     "Fail",
+    "FormatError",
+    "InvalidArguments",
+    "InvalidOption",
+    "InvalidTrigger",
+    "InvalidURL",
     "JobFailed",
     "JobHandle",
     "JobView",
     "Lock",
     "LockLost",
     "NotAccepting",
+    "PushError",
     "PushFailed",
     "PushUncertain",
+    "ResultError",
     "ResultNotKept",
     "ResultTimeout",
     "Retry",
     "RetryIn",
+    "ScheduleConflict",
     "Scheduler",
+    "ScheduleView",
     "Snooze",
     "StoreError",
     "StoreFull",
+    "StoreRefused",
     "StoreUnavailable",
+    "StoreUncertain",
     "Task",
+    "TaskError",
+    "TooLarge",
     "Trigger",
     "Unique",
     "UnknownTask",
-    "at",
-    "cron",
-    "current",
-    "every",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -121,6 +122,14 @@ def _from_text(name: str, variable: str, text: str) -> Any:
         return int(text) if name in _WHOLE else float(text)
     except ValueError:
         raise ConfigurationError(f"{variable}={text!r}: give a number") from None
+
+
+def masked(url: str) -> str:
+    """The URL as it may be logged and shown: without user, password, and secrets in its query."""
+    head, mark, query = url.partition("?")
+    head = re.sub(r"//.*@", "//…@", head)
+    query = re.sub(r"(?i)([^&=]*(?:pass|user|secret|token)[^&=]*)=[^&]*", r"\1=…", query)
+    return head + mark + query
 
 
 def resolve_url(url: str | None, environment: Mapping[str, str] | None = None) -> str:

@@ -174,7 +174,7 @@ class JobFailed(ResultError):
 
     def __init__(self, id: str, reason: str, error: str = "") -> None:
         self.id, self.reason, self.error = id, reason, error
-        super().__init__(f"job {id} ended as {reason}" + (f": {error}" if error else ""))
+        super().__init__(f"job {id} ended as {reason}" + (f": {error}" if error and error not in reason else ""))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,8 +11,16 @@ import msgspec
 
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
-from duly.errors import InvalidOption, JobFailed, ResultNotKept, ResultTimeout, UnfitJob
-from duly.stores.base import MAX_BATCH, JobRecord, Sizes
+from duly.errors import (
+    InvalidOption,
+    JobFailed,
+    ResultNotKept,
+    ResultTimeout,
+    StoreUnavailable,
+    StoreUncertain,
+    UnfitJob,
+)
+from duly.stores.base import MAX_BATCH, JobRecord, Shard, Sizes
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -104,11 +112,7 @@ class JobHandle(Generic[R]):
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    found = await shard.result(self.id)
-                    if found is None and (await shard.get([self.id]))[0] is None:
-                        found = await shard.result(self.id)  # it may have ended between the two looks
-                        if found is None:
-                            raise JobFailed(self.id, "gone", "it was cancelled, or its result is not kept any more")
+                    found = await self._look(shard)
                     if found is not None:
                         ending, value, reason, error = codec.unpack(found)
                         if ending == "returned":
@@ -118,6 +122,18 @@ class JobHandle(Generic[R]):
                     pause = min(longest, pause * 1.5)
         except TimeoutError:
             raise ResultTimeout(f"job {self.id} did not end within {timeout:g} s; it goes on") from None
+
+    async def _look(self, shard: Shard) -> bytes | None:
+        """The kept result, None if it is not there yet, or if the store does not answer now."""
+        try:
+            found = await shard.result(self.id)
+            if found is None and (await shard.get([self.id]))[0] is None:
+                found = await shard.result(self.id)  # it may have ended between the two looks
+                if found is None:
+                    raise JobFailed(self.id, "gone", "it was cancelled, or its result is not kept any more")
+        except (StoreUnavailable, StoreUncertain):
+            return None  # the waiting goes on, as the job does
+        return found
 
 
 class Jobs:

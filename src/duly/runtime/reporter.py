@@ -47,6 +47,13 @@ class Reporter:
         else:
             self.logger.info("job %s (%s) %s", run.job.id, run.envelope.task, what)
 
+    def took_over(self, line: Line, batch: Batch) -> None:
+        """Leases of other nodes had ended, and are this node's now."""
+        nodes = sorted({job.before.node[:8] for job in batch.jobs if job.before is not None})
+        if nodes:
+            count = sum(job.before is not None for job in batch.jobs)
+            self.logger.warning("queue %s: took over %d job(s) of node(s) %s", line.queue, count, ", ".join(nodes))
+
     def gap(self, line: Line, batch: Batch) -> None:
         """The store was away, or its clock jumped: ended leases are left alone for a moment."""
         if batch.backwards_ms:

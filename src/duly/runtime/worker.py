@@ -160,6 +160,7 @@ class Worker:
             self.reporter.gap(line, batch)
         if batch.looks_due:
             self.looks_due(line)
+        self.reporter.took_over(line, batch)
         to_start: list[Run] = []
         shorter = False
         for job in batch.jobs:

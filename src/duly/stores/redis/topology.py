@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
-from duly.errors import ConfigurationError, InvalidURL
-from duly.stores.redis.wire import Wire
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry as ClientRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-try:
-    from redis.asyncio.connection import AbstractConnection, ConnectionPool
-    from redis.asyncio.retry import Retry as ClientRetry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-except ImportError as error:  # pragma: no cover - the extra is missing
-    raise ConfigurationError("the Redis store needs redis-py and hiredis: pip install 'duly[redis]'") from error
+from duly.config import masked
+from duly.errors import InvalidURL
+from duly.stores.redis.wire import Wire
 
 SCHEMES = {
     "redis": "redis",
@@ -32,24 +30,13 @@ LOST = (RedisError, OSError, EOFError, TypeError, AttributeError)
 """What a broken transport raises; some CPython releases raise the last two on a write to a reset connection."""
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be logged."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{host}"))
-
-
 class SingleServer:
     """One Redis or Valkey server named by a URL; makes connections, does not share them."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
-            raise InvalidURL(
-                f"{without_password(url)!r} is not a Redis URL; it begins with one of {', '.join(SCHEMES)}"
-            )
+            raise InvalidURL(f"{masked(url)!r} is not a Redis URL; it begins with one of {', '.join(SCHEMES)}")
         try:
             _ = parts.port
             database = parts.path.strip("/")
@@ -64,9 +51,10 @@ class SingleServer:
                 socket_connect_timeout=CONNECT_TIMEOUT,
                 driver_info=None,
             )
-        except ValueError as error:
-            raise InvalidURL(f"{without_password(url)!r} cannot be used: {error}") from None
-        self.url = without_password(url)
+            self._pool.make_connection()  # type: ignore[no-untyped-call]  # refuses parameters it does not know
+        except (ValueError, TypeError) as error:
+            raise InvalidURL(f"{masked(url)!r} cannot be used: {error}") from None
+        self.url = masked(url)
 
     async def dial(self, protocol: Wire) -> None:
         """Open a connection (address, TLS, password, database) and hand its transport to `protocol`.
