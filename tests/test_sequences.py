@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from duly import Scheduler, StoreFull
+from duly import Context, Retry, Scheduler, StoreFull
 from duly.core.job import NewJob
 from duly.core.lifecycle import END, Change
 from duly.errors import StoreUncertain
@@ -265,3 +266,108 @@ async def test_a_fault_at_the_admission_of_one_job_does_not_end_the_node(
     await eventually(lambda: sorted(ran) == list(range(5)), 10)
     await eventually(lambda: node.worker.busy == 0, 10)
     await scheduler.stop()
+
+
+async def test_a_node_with_thousands_of_slots_claims_in_bounded_steps(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url, concurrency=10_000)
+    ran: list[int] = []
+
+    @scheduler.task(delivery="at_most_once")
+    async def once(number: int) -> None:
+        ran.append(number)
+
+    async with scheduler:
+        await scheduler.push_many(once.job(number) for number in range(6_000))
+        await scheduler.start()
+        await eventually(lambda: len(ran) == 6_000, 30)
+        await scheduler.stop()
+    assert sorted(ran) == list(range(6_000))
+
+
+async def test_lost_settle_replies_give_no_slot_back_twice(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url, concurrency=4, lease=1)
+    running = most = done = 0
+
+    @scheduler.task
+    async def work(number: int) -> None:
+        nonlocal running, most, done
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        done += 1
+
+    async with scheduler:
+        await scheduler.push_many(work.job(number) for number in range(60))
+        lost = lose_replies(scheduler.shard("default"), "settle", 8)
+        await scheduler.start()
+        node = scheduler._node
+        assert node is not None
+        await eventually(lambda: done >= 60 and node.worker.free == 4, 30)
+        await scheduler.stop()
+    assert len(lost) == 8
+    assert most <= 4
+    assert done == 60
+
+
+async def test_a_run_that_timed_out_before_it_had_a_thread_never_begins(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url, threads=1)
+    ran: list[int] = []
+    go_on = threading.Event()
+
+    @scheduler.task(timeout=0.3, delivery="at_most_once")
+    def slow(number: int) -> None:
+        ran.append(number)
+        go_on.wait(10)
+
+    await scheduler.start()
+    for number in range(3):
+        await slow.push(number)
+
+    async def all_dead() -> bool:
+        return (await scheduler.queues.sizes()).dead == 3
+
+    await eventually(all_dead, 10)
+    go_on.set()
+    await scheduler.stop()
+    assert len(ran) == 1
+
+
+async def test_a_sync_handler_that_returns_a_coroutine_is_dead_and_says_why(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url)
+
+    async def inner() -> None: ...
+
+    def wrapped() -> Any:
+        return inner()
+
+    scheduler.bind("wrapped", wrapped)
+    await scheduler.start()
+    job = await scheduler.push("wrapped")
+
+    async def is_dead() -> bool:
+        return await job.status() == "dead"
+
+    await eventually(is_dead, 10)
+    assert "async def" in await scheduler.jobs.why(job.id)
+    await scheduler.stop()
+
+
+async def test_a_run_that_is_tried_again_pushes_no_children(redis_url: str) -> None:
+    scheduler = Scheduler(redis_url)
+    children: list[int] = []
+
+    @scheduler.task
+    async def child(attempt: int) -> None:
+        children.append(attempt)
+
+    @scheduler.task(retry=Retry(limit=2, delay=0, on_false=True))
+    async def parent(ctx: Context) -> bool:
+        ctx.push(child, ctx.attempt)
+        return ctx.attempt == 3
+
+    await scheduler.start()
+    await parent.push()
+    await eventually(lambda: bool(children), 10)
+    await scheduler.stop()
+    assert children == [3]

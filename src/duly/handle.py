@@ -127,10 +127,12 @@ class JobHandle(Generic[R]):
         """The kept result, None if it is not there yet, or if the store does not answer now."""
         try:
             found = await shard.result(self.id)
-            if found is None and (await shard.get([self.id]))[0] is None:
+            record = (await shard.get([self.id]))[0] if found is None else None
+            if found is None and (record is None or record.state in ("ended", "dead")):
                 found = await shard.result(self.id)  # it may have ended between the two looks
                 if found is None:
-                    raise JobFailed(self.id, "gone", "it was cancelled, or its result is not kept any more")
+                    why = record.reason if record else ""
+                    raise JobFailed(self.id, why or "gone", "it was cancelled, or its result is not kept any more")
         except (StoreUnavailable, StoreUncertain):
             return None  # the waiting goes on, as the job does
         return found

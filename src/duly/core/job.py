@@ -226,6 +226,12 @@ def _keep_result(value: Any) -> float:
     return duration("keep_result", value)
 
 
+def _retry_timeout(value: Any) -> float:
+    seconds = duration("retry_timeout", value, least=1)
+    Retry(limit=None, delay=seconds)  # it stands for a policy with that delay
+    return seconds
+
+
 _CHECKS: Mapping[str, Any] = {
     "name": lambda v: text("name", v),
     "queue": lambda v: text("queue", v),
@@ -236,7 +242,7 @@ _CHECKS: Mapping[str, Any] = {
     "replace": lambda v: _flag("replace", v),
     "unique": _unique,
     "retry": _retry,
-    "retry_timeout": lambda v: duration("retry_timeout", v, least=1),
+    "retry_timeout": _retry_timeout,
     "timeout": lambda v: duration("timeout", v, zero=False),
     "lease": lambda v: duration("lease", v, least=1),
     "delivery": _delivery,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import inspect
 import queue
 import threading
 import traceback
@@ -61,6 +62,15 @@ def cancelled_outcome(reason: CancelReason | None, timeout: float | None, from_o
     if reason == "stop" or (reason is None and from_outside):
         return Outcome(Ending.INTERRUPTED, reason="its node stopped")
     return Outcome(Ending.RAISED, reason="the handler was cancelled from inside", error="CancelledError")
+
+
+def refuse_awaitable(value: Any) -> Any:
+    """What a sync handler returned; Fail if it is a coroutine that nobody would await."""
+    if value is not None and inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise Fail("the handler returned a coroutine and is no async function: declare it with async def, or unwrap it")
+    return value
 
 
 class LoopExecutor:
@@ -116,7 +126,7 @@ class LoopExecutor:
 
         async def innermost() -> Any:
             call = functools.partial(run.handler.fn, *arguments, **run.kwargs)
-            return await call() if run.handler.is_async else await self._threads.call(call)
+            return await call() if run.handler.is_async else refuse_awaitable(await self._threads.call(call))
 
         return await call_through(self._middleware, context, innermost)
 
@@ -175,8 +185,13 @@ class ThreadExecutor:
     def _work(self, run: Run) -> None:
         token = _current.set(run)
         try:
+            if run.cancel_reason is not None:  # while it waited for a thread: it must not begin any more
+                self._tell(
+                    functools.partial(self.done, run, cancelled_outcome(run.cancel_reason, run.policy.timeout, False))
+                )
+                return
             arguments = (Context(run), *run.args) if run.handler.wants_context else run.args
-            value = run.handler.fn(*arguments, **run.kwargs)
+            value = refuse_awaitable(run.handler.fn(*arguments, **run.kwargs))
             outcome = RETURNED_NONE if value is None else Outcome(Ending.RETURNED, value)
         except BaseException as error:
             outcome = outcome_of(error)
@@ -201,7 +216,11 @@ class ThreadExecutor:
             news, self._outbox = self._outbox, deque()
         for step in news:
             self._busy -= 1
-            step()
+            try:
+                step()
+            except Exception as error:  # one that cannot be told must not take the others along
+                context = {"message": "the end of a thread's run could not be told", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     def done(self, run: Run, outcome: Outcome) -> None:
         """A thread has come back from a handler."""

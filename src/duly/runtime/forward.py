@@ -23,7 +23,11 @@ TASK = "duly:forward"
 def forward(queue: str, child: NewJob) -> NewJob:
     """The job that brings `child` to `queue`."""
     named = msgspec.structs.replace(child, named=True)
-    return NewJob(new_job_id(), codec.encode(TASK, (queue, msgspec.msgpack.encode(named))), priority=child.priority)
+    args = msgspec.Raw(msgspec.msgpack.encode((queue, msgspec.msgpack.encode(named))))
+    body = codec.encode_packed(
+        TASK, args, msgspec.Raw(b"\x80"), None, None
+    )  # a little over the limit, if the child is at it
+    return NewJob(new_job_id(), body, priority=child.priority)
 
 
 def forwarder(producer_of: Callable[[str], Producer]) -> Handler:

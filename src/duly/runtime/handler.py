@@ -54,9 +54,10 @@ class Handler:
                 self._policies.clear()
             try:
                 make_options({name: getattr(pushed, name) for name in RUN_OPTIONS})
+                policy = make_policy(self.options, pushed)
             except InvalidOption as error:  # damaged, or from a newer duly that allows more
                 raise UnfitJob("envelope", f"the envelope's options cannot be used: {error}") from None
-            policy = self._policies[pushed] = make_policy(self.options, pushed)
+            self._policies[pushed] = policy
         return policy
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -197,7 +197,7 @@ class Line:
 
     async def _renew_first(self) -> bool:
         """After a lost answer: keep what is held before asking for more."""
-        held = [run for run in self.runs.values() if not run.settling]
+        held = [run for run in self.runs.values() if not run.settling and not run.is_over]
         try:
             for start in range(0, len(held), MAX_BATCH):
                 part = held[start : start + MAX_BATCH]

@@ -19,8 +19,9 @@ class Run:  # architecture: a run is created for every job; plain slots and posi
     """The facts of a run. Owned by the event loop of its line; the heartbeat thread reads it."""
 
     __slots__ = (
-        "args", "cancel_reason", "children", "deadline", "envelope", "fence", "handler", "job", "kwargs", "lease", "line",
-        "now", "policy", "progress", "settling", "started", "suspect", "task", "timer",
+        "args", "cancel_reason", "children", "deadline", "envelope", "fence", "handler", "holds_slot",
+        "is_over", "job", "kwargs", "lease", "line", "now", "policy", "progress", "settling", "started",
+        "suspect", "task", "timer",
     )  # fmt: skip
 
     def __init__(self, line: Line, job: Claimed, fence: int, now: int, lease: int, envelope: Envelope, handler: Handler,
@@ -36,6 +37,7 @@ class Run:  # architecture: a run is created for every job; plain slots and posi
         self.progress: bytes | None = None
         self.settling = False
         self.started = False
-        self.suspect = False
+        self.suspect = self.is_over = False
+        self.holds_slot = True
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None

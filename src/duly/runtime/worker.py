@@ -28,6 +28,8 @@ from duly.runtime.reporter import Reporter
 from duly.runtime.run import Run
 from duly.stores.base import Batch, Renewed, Settled, Settlement, Store
 
+MAX_CLAIM = 500
+"""Jobs in one claim at most, however many slots there are."""
 HOLD_SHARE = 2
 """A claim takes at most this part of the slots, so that one half runs while the other travels."""
 
@@ -137,7 +139,7 @@ class Worker:
 
     def reserve(self) -> int:
         """Slots for one claim; none if the node does not claim now."""
-        count = min(self.free, self._share) if self.claiming else 0
+        count = min(self.free, self._share, MAX_CLAIM) if self.claiming else 0
         self.free -= count
         return count
 
@@ -233,7 +235,7 @@ class Worker:
 
     async def _mark_started(self, line: Line, runs: list[Run]) -> None:
         """At most once: the mark is in the store before the handler begins; no mark, no run."""
-        holds = [(run.job.id, run.fence) for run in runs]
+        holds = [(run.job.id, run.fence) for run in runs]  # at most MAX_CLAIM
         marks: list[bool] | None = None
         while marks is None:
             try:
@@ -263,7 +265,7 @@ class Worker:
 
     def ended(self, run: Run, outcome: Outcome, *, frees: bool = True) -> None:
         """A run is over: decide what that means, and have it settled."""
-        was_started, run.started = run.started, False
+        was_started, run.started, run.is_over = run.started, False, True
         if frees:
             self._free(run)
         if was_started:
@@ -298,7 +300,7 @@ class Worker:
     def _settle(self, run: Run, change: Change, result: bytes | None, *, with_children: bool = False) -> None:
         job, origin = run.job, run.envelope.origin
         children: tuple[NewJob, ...] = ()
-        if with_children and run.children:
+        if with_children and run.children and change.verb == "end":
             here = run.line.queue
             children = tuple(r.new if r.queue == here else forward(r.queue, r.new) for r in run.children)
         settlement = Settlement(
@@ -330,6 +332,8 @@ class Worker:
         for run, answer in answers:
             if answer == "applied" or run.settling or run.line.runs.get(run.job.id) is not run:
                 continue
+            if run.is_over:
+                continue  # its settlement will be answered; it may have been applied already
             if answer == "taken":
                 self.reporter.emit("job.taken", run, reason="its lease was taken")
                 self.logger.warning(
@@ -369,7 +373,9 @@ class Worker:
     def _free(self, run: Run) -> None:
         if run.suspect:
             self._suspect, run.suspect = None, False
-        self.release(1)
+        if run.holds_slot:  # a run gives its slot back once, whichever way it ends
+            run.holds_slot = False
+            self.release(1)
 
     def _help(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

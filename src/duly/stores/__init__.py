@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from duly.clock import SYSTEM_CLOCK, Clock
-from duly.errors import InvalidURL
+from duly.config import masked
+from duly.errors import ConfigurationError, InvalidURL
 from duly.stores.base import Limits, Store
 
-SCHEMES = ("memory://", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+SCHEMES = ("memory://", "sqlite://", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
 
 def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, clock: Clock | None = None) -> Store:
@@ -20,9 +19,17 @@ def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, 
         from duly.stores.memory import open_memory
 
         return open_memory(url, limits or Limits(), clock or SYSTEM_CLOCK)
+    if scheme == "sqlite":
+        from duly.stores.sqlite.store import SqliteStore
+
+        return SqliteStore(url, namespace, limits, clock)
     if f"{scheme}://" in SCHEMES and "://" in url:
-        from duly.stores.redis.store import RedisStore
+        try:
+            from duly.stores.redis.store import RedisStore
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("redis", "hiredis"):
+                raise
+            raise ConfigurationError("the Redis store needs redis-py and hiredis: pip install 'duly[redis]'") from error
 
         return RedisStore(url, namespace, limits, clock)
-    shown = re.sub(r"//[^/@]*@", "//…@", url)  # without user and password
-    raise InvalidURL(f"{shown!r} names no store; a URL begins with one of {', '.join(SCHEMES)}")
+    raise InvalidURL(f"{masked(url)!r} names no store; a URL begins with one of {', '.join(SCHEMES)}")

@@ -20,7 +20,7 @@ from duly.stores.memory.wake import Wake
 if TYPE_CHECKING:
     from duly.stores.base import Answer, ScheduleRecord, Settled
 
-FORGET_STEP = 100
+FORGET_STEP = 1_000
 """How many ids whose time is over are forgotten by one call."""
 FORGET_AFTER_MS = 3_600_000
 HISTORY_IDS = 16

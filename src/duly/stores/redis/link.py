@@ -20,6 +20,8 @@ from duly.stores.redis.topology import LOST, SingleServer
 from duly.stores.redis.wire import ConnectionLost, Wire
 
 CALL_TIMEOUT = 5.0
+POP_TIMEOUT = 120.0
+"""Longer than any wait for a token; a pop has a time-out of its own."""
 REFUSALS = (
     "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "DULY", "NOAUTH", "NOPERM",
 )  # fmt: skip
@@ -119,8 +121,8 @@ class Link:
             else:
                 _fail(calls, f"no connection to {self.server.url}: {reason(fault)}")
 
-    async def _connect(self) -> Wire:
-        wire = Wire(self.timeout, self._forget)
+    async def _connect(self, timeout: float | None = None) -> Wire:
+        wire = Wire(timeout or self.timeout, self._forget)
         await self.server.dial(wire)
         self._open.add(wire)
         return wire
@@ -139,7 +141,7 @@ class Link:
         wire = self._poppers.pop() if self._poppers else None
         try:
             if wire is None:
-                wire = await self._connect()
+                wire = await self._connect(POP_TIMEOUT)
             reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds + self.timeout):
                 wire.send([_pack((b"BLPOP", key, f"{seconds:.3f}"))], [functools.partial(_receive, reply)])

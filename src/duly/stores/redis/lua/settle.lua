@@ -126,10 +126,10 @@ end
 
 -- Dead jobs are bounded by count and age; what is trimmed takes its companions along.
 local function trim_dead()
-  local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - dead_ms, 'LIMIT', 0, 100)
+  local old = redis.call('ZRANGEBYSCORE', dead, '-inf', now - dead_ms, 'LIMIT', 0, 1000)
   local surplus = redis.call('ZCARD', dead) - #old - dead_count
   if surplus > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', dead, #old, #old + math.min(surplus, 100) - 1)) do
+    for _, id in ipairs(redis.call('ZRANGE', dead, #old, #old + math.min(surplus, 1000) - 1)) do
       old[#old + 1] = id
     end
   end

@@ -29,7 +29,7 @@ end
 
 -- Ids whose time is over for an hour are forgotten, a few at each call: a clock that goes back a little finds them.
 local function forget_ended()
-  local over = redis.call('ZRANGEBYSCORE', ended, '-inf', now - 3600000, 'LIMIT', 0, 100)
+  local over = redis.call('ZRANGEBYSCORE', ended, '-inf', now - 3600000, 'LIMIT', 0, 1000)
   if #over > 0 then
     redis.call('ZREM', ended, unpack(over))
   end

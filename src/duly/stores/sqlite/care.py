@@ -1,0 +1,184 @@
+"""Looking at and steering the jobs of a shard in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from duly.stores.base import JobRecord, Page, Sizes, check_size
+from duly.stores.sqlite.room import DEAD, IN, LEASED, PENDING, STATES, Room, Verbs, listed, unpack
+
+UNHEARD_MS = 86_400_000
+"""After so long without a call, the numbers of a client or node are forgotten: none repeats a call for a day."""
+RECORD = (
+    "id, state, body, enqueued_at, at, priority, attempts, crashes, unfit_since, fence, node, started, cancel, reason, "
+    "error, trace, progress"
+)
+Line = tuple[int, int]
+"""(state, priority): what `list` and `clear` walk through; the priority counts for pending ones."""
+PENDING_LINES: tuple[Line, ...] = tuple((PENDING, priority) for priority in range(4))
+LINES: dict[str, tuple[Line, ...]] = {"pending": PENDING_LINES, "leased": ((LEASED, 0),), "dead": ((DEAD, 0),)}
+
+
+class CareVerbs(Verbs):
+    """`base.Care` in SQLite."""
+
+    async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
+        check_size(ids)
+        return await self._read(_get, ids)
+
+    async def list(self, state: Literal["pending", "leased", "dead"], cursor: str, limit: int) -> Page:
+        return await self._read(_list, state, cursor, limit)
+
+    async def sizes(self) -> Sizes:
+        return await self._read(_sizes)
+
+    async def result(self, id: str) -> bytes | None:
+        return await self._read(_result, id)
+
+    async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
+        check_size(ids)
+        return await self._write(_cancel, ids)
+
+    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+        check_size(ids)
+        return await self._write(_revive, ids)
+
+    async def clear(
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+    ) -> tuple[int, str, int]:
+        if ids is not None:
+            check_size(ids)
+        return await self._write(_clear, cursor, until, limit, ids)
+
+    async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
+        if paused is not None or limit is not None:
+            await self._write(_configure, paused, limit)
+
+    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
+        return await self._write(_reconcile, limit)
+
+    async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
+        return await self._read(_history, stream, after, limit)
+
+
+def _record(row: Any) -> JobRecord:
+    id, state, body, enqueued_at, at, priority, attempts, crashes, unfit, fence, node, started, cancel, *rest = row
+    return JobRecord(
+        id, STATES[state], body, enqueued_at, at, priority, attempts, crashes, unfit, fence, node, started == 1,  # type: ignore[arg-type]
+        cancel == 1, *rest,
+    )  # fmt: skip
+
+
+def _get(room: Room, ids: Sequence[str]) -> list[JobRecord | None]:
+    rows = room.all(f"SELECT {RECORD} FROM jobs WHERE shard = ? AND id {IN}", room.shard, listed(ids))
+    found = {row[0]: _record(row) for row in rows}
+    rows = room.all(f"SELECT id FROM ended WHERE shard=? AND id {IN} AND until>?", room.shard, listed(ids), room.now)
+    ended = {id for (id,) in rows}
+    return [found.get(id) or (JobRecord(id, "ended", b"", 0, 0) if id in ended else None) for id in ids]
+
+
+def _walk(room: Room, columns: str, lines: Sequence[Line], cursor: str, limit: int) -> tuple[list[Any], str]:
+    """The next rows behind the cursor through several lines. The cursor is "line:time:id" of the last row."""
+    number, place = 0, (-(2**62), "")
+    if cursor:
+        first, at, id = cursor.split(":", 2)
+        number, place = int(first), (int(at), id)
+    found: list[Any] = []
+    for line in range(number, len(lines)):
+        state, priority = lines[line]
+        only = f"AND priority = {priority}" if state == PENDING else ""
+        rows = room.all(
+            f"SELECT at, id, {columns} FROM jobs WHERE shard = ? AND state = {state} {only} AND (at, id) > (?, ?) "
+            "ORDER BY at, id LIMIT ?",
+            room.shard, *place, limit - len(found),
+        )  # fmt: skip
+        place = (-(2**62), "")
+        found += rows
+        if len(found) >= limit:
+            return found, f"{line}:{found[-1][0]}:{found[-1][1]}" if found else ""
+    return found, ""
+
+
+def _list(room: Room, state: str, cursor: str, limit: int) -> Page:
+    rows, following = _walk(room, RECORD, LINES[state], cursor, limit)
+    return Page([_record(row[2:]) for row in rows], following)
+
+
+def _sizes(room: Room) -> Sizes:
+    return Sizes(room.now, room.pending, room.leased, room.dead, room.schedules, room.paused == 1, room.cap)
+
+
+def _result(room: Room, id: str) -> bytes | None:
+    row = room.one("SELECT value FROM results WHERE shard = ? AND id = ? AND until > ?", room.shard, id, room.now)
+    return row[0] if row else None
+
+
+def _cancel(room: Room, ids: Sequence[str]) -> list[str]:
+    answers = []
+    for id in ids:
+        row = room.one("SELECT state, named FROM jobs WHERE shard = ? AND id = ?", room.shard, id)
+        if row is None:
+            answers.append("ended" if room.is_remembered(id) else "unknown")
+        elif row[0] == PENDING:
+            room.cancel_pending(id, bool(row[1]))
+            answers.append("cancelled")
+        elif row[0] == LEASED:
+            room.do("UPDATE jobs SET cancel = 1 WHERE shard = ? AND id = ?", room.shard, id)
+            answers.append("asked")
+        else:
+            answers.append(STATES[row[0]])
+    return answers
+
+
+def _revive(room: Room, ids: Sequence[str]) -> list[bool]:
+    revive = (
+        "UPDATE jobs SET state=0, at=?, attempts=0, crashes=0, unfit_since=0 WHERE shard=? AND id=? AND state=2"
+    )  # fmt: skip
+    done = [room.do(revive, room.now, room.shard, id) == 1 for id in ids]
+    room.count(DEAD, -sum(done))
+    room.count(PENDING, sum(done))
+    if any(done):
+        room.leave_token()
+    return done
+
+
+def _clear(room: Room, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None) -> tuple[int, str, int]:
+    """Pending and dead jobs leave as if they had never been pushed."""
+    until, following = room.now if until is None else until, ""
+    if ids is None:
+        rows, following = _walk(room, "enqueued_at", (*PENDING_LINES, (DEAD, 0)), cursor, limit)
+        gone = [id for _, id, enqueued_at in rows if enqueued_at <= until]
+    else:
+        rows = room.all(f"SELECT id FROM jobs WHERE shard=? AND id {IN} AND state!=1 AND enqueued_at<=?", room.shard,
+                        listed(ids), until)  # fmt: skip
+        gone = [id for (id,) in rows]
+    return room.drop(gone) if gone else 0, following, until
+
+
+def _configure(room: Room, paused: bool | None, limit: int | None) -> None:
+    if paused is not None:
+        room.paused = int(paused)
+    if limit is not None:
+        room.cap = limit or None
+    room.leave_token()  # what was held back may go now
+
+
+def _reconcile(room: Room, limit: int) -> tuple[str, dict[str, int]]:
+    """Nothing is ever evicted from this store, so only the numbers of the silent are to be forgotten."""
+    stale = room.do(
+        "DELETE FROM calls WHERE rowid IN (SELECT rowid FROM calls WHERE shard = ? AND at < ? LIMIT ?)",
+        room.shard, room.now - UNHEARD_MS, limit,
+    )  # fmt: skip
+    return "more" if stale >= limit else "", {"stale": stale} if stale else {}
+
+
+def _history(room: Room, stream: str, after: str, limit: int) -> Page:
+    ms, _, n = after.partition("-")
+    place = (int(ms), int(n or 0)) if after else (0, -1)
+    rows = room.all(
+        "SELECT ms, n, fields FROM entries WHERE shard = ? AND stream = ? AND (ms, n) > (?, ?) ORDER BY seq LIMIT ?",
+        room.shard, stream, *place, limit,
+    )  # fmt: skip
+    items = [(f"{ms}-{n}", unpack(fields)) for ms, n, fields in rows]
+    return Page(items, items[-1][0] if items else after)

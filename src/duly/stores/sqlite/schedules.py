@@ -1,0 +1,217 @@
+"""Recurring work of a shard in SQLite: the store compares and writes, `core.schedule` decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
+from duly.stores.sqlite.keep import keep
+from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
+
+HIDDEN_MS = 1_000
+"""How long `due` hides what it hands out: time to plan and fire it."""
+COLUMNS = "id, definition, revision, mark, anchor, next, app, buffer, paused, live, fired, skipped, last"
+SAVE = f"INSERT OR REPLACE INTO schedules (shard, {COLUMNS}, look) VALUES ({', '.join('?' * 15)})"
+
+
+class ScheduleVerbs(Verbs):
+    """`base.Schedules` in SQLite."""
+
+    async def put(self, schedule: NewSchedule) -> tuple[str, int]:
+        return await self._write(_put, schedule)
+
+    async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
+        if ids is not None:
+            check_size(ids)
+        return await self._read(_schedules, ids, cursor, limit)
+
+    async def due(self, limit: int) -> Due:
+        return await self._write(_due, limit)
+
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+        check_size(firings)
+        for firing in firings:
+            if len(firing.jobs) != len(firing.nominals):
+                raise ValueError(
+                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
+                )
+        return await self._write(_fire, node, firings)
+
+    async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
+        return await self._write(_steer, id, remove, paused)
+
+
+def _read(row: Any) -> tuple[ScheduleRecord, int | None]:
+    """(the record, its next look)."""
+    id, definition, revision, mark, anchor, following, app, buffer, paused, live, fired, skipped, last, look = row
+    record = ScheduleRecord(
+        id, definition, revision, mark, anchor, following, app, buffer == 1, paused, tuple(unpack(live)), fired,
+        unpack(skipped), last,
+    )  # fmt: skip
+    return record, look
+
+
+def _load(room: Room, id: str) -> tuple[ScheduleRecord | None, int | None]:
+    row = room.one(f"SELECT {COLUMNS}, look FROM schedules WHERE shard = ? AND id = ?", room.shard, id)
+    return _read(row) if row else (None, None)
+
+
+def _save(room: Room, r: ScheduleRecord, look: int | None) -> None:
+    room.do(
+        SAVE, room.shard, r.id, r.definition, r.revision, r.mark, r.anchor, r.next, r.app, int(r.buffer), r.paused,
+        pack(r.live), r.fired, pack(dict(r.skipped)), r.last, look,
+    )  # fmt: skip
+
+
+def _put(room: Room, new: NewSchedule) -> tuple[str, int]:
+    old, look = _load(room, new.id)
+    if old is not None:
+        what = _compare(old, new, room.now)
+        if what != "updated":
+            return what, old.revision
+    record = _created(new, room.now) if old is None else _updated(old, new, room.now)
+    if record.paused is None:
+        look = room.now
+        room.leave_token()
+    _save(room, record, look)
+    room.schedules += old is None
+    return "created" if old is None else "updated", record.revision
+
+
+def _created(new: NewSchedule, now: int) -> ScheduleRecord:
+    mark = now if new.mark is None else min(new.mark, now)
+    return ScheduleRecord(new.id, new.definition, 1, mark, now, app=new.app, buffer=new.buffer)
+
+
+def _compare(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
+    """What a put to an existing schedule comes to; only `updated` writes."""
+    if (old.definition, old.app) == (new.definition, new.app):
+        return "same"
+    if new.revision is not None and new.revision != old.revision:
+        return "conflict"
+    return "due" if _has_due(old, now) and not (old.buffer and old.live) else "updated"
+
+
+def _updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
+    held = bool(old.next) and _has_due(old, now)  # next 0: nobody has looked yet whether there is one
+    return replace(
+        old,
+        definition=new.definition,
+        app=new.app,
+        buffer=new.buffer,
+        revision=old.revision + 1,
+        mark=now,
+        next=0,
+        skipped=_added(old.skipped, {"edited": 1}) if held else old.skipped,
+    )
+
+
+def _has_due(record: ScheduleRecord, now: int) -> bool:
+    """A moment is due, or nobody has planned yet whether one is (next is 0)."""
+    return record.paused is None and record.next is not None and record.next <= now
+
+
+def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    counts = Counter(before)
+    counts.update(more)
+    return dict(counts)
+
+
+def _schedules(room: Room, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
+    if ids is not None:
+        rows = room.all(f"SELECT {COLUMNS}, look FROM schedules WHERE shard=? AND id {IN}", room.shard, listed(ids))
+        found = {row[0]: _read(row)[0] for row in rows}
+        return Page([found.get(id) for id in ids])
+    rows = room.all(
+        f"SELECT {COLUMNS}, look FROM schedules WHERE shard = ? AND id > ? ORDER BY id LIMIT ?",
+        room.shard, cursor, limit + 1,
+    )  # fmt: skip
+    records = [_read(row)[0] for row in rows[:limit]]
+    return Page(records, records[-1].id if len(rows) > limit and records else "")
+
+
+def _due(room: Room, limit: int) -> Due:
+    rows = room.all(
+        f"SELECT {COLUMNS}, look FROM schedules WHERE shard = ? AND look <= ? ORDER BY look, id LIMIT ?",
+        room.shard, room.now, limit,
+    )  # fmt: skip
+    found = []
+    for row in rows:
+        record = _read(row)[0]
+        if record.live:  # a run that vanished must not silence its schedule
+            known = room.all(f"SELECT id FROM jobs WHERE shard = ? AND id {IN} AND state != 2", room.shard,
+                             listed(record.live))  # fmt: skip
+            living = {id for (id,) in known}
+            record = replace(record, live=tuple(id for id in record.live if id in living))
+        _save(room, record, room.now + HIDDEN_MS)
+        found.append(record)
+    return Due(room.now, found)
+
+
+def _fire(room: Room, node: str, firings: Sequence[Firing]) -> list[str]:
+    answers: list[str] = []
+    fired: list[str] = []
+    for firing in firings:
+        record, _ = _load(room, firing.id)
+        if (
+            record is None
+            or record.paused is not None
+            or (record.revision, record.mark) != (firing.revision, firing.mark)
+        ):
+            answers.append("stale")
+            continue
+        _fire_one(room, record, firing)
+        fired += [job.id for job in firing.jobs]
+        answers.append("fired")
+    room.record("fire", node, len(fired), fired)
+    return answers
+
+
+def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> None:
+    live, last = record.live, record.last
+    if firing.jobs:
+        keep(room, firing.jobs)
+        live = (*(live if firing.counted else ()), *(job.id for job in firing.jobs))
+        last = firing.nominals[-1]
+    new = replace(
+        record,
+        mark=firing.new_mark,
+        next=firing.next,
+        live=live,
+        fired=record.fired + len(firing.jobs),
+        skipped=_added(record.skipped, firing.skipped),
+        last=last,
+    )
+    _save(room, new, firing.look)
+    for nominal in firing.nominals:
+        _log(room, firing.id, nominal, "fired", "", 1)
+    for why, count in firing.skipped.items():
+        _log(room, firing.id, firing.new_mark, "skipped", why, count)
+
+
+def _log(room: Room, id: str, nominal: int, what: str, why: str, count: int) -> None:
+    fields = {"schedule": id, "nominal": str(nominal), "state": what, "why": why, "count": str(count)}
+    room.append("ticks", fields)
+
+
+def _steer(room: Room, id: str, remove: bool, paused: str | None) -> bool:
+    record, _ = _load(room, id)
+    if record is None:
+        return False
+    if remove:
+        for job in record.live:
+            row = room.one("SELECT named FROM jobs WHERE shard = ? AND id = ? AND state = 0", room.shard, job)
+            if row is not None:
+                room.cancel_pending(job, bool(row[0]))
+        room.do("DELETE FROM schedules WHERE shard = ? AND id = ?", room.shard, id)
+        room.schedules -= 1
+    elif paused is not None:
+        _save(room, replace(record, paused=paused), None)
+    elif record.paused is not None:  # else a repeated resume would pass over what came due between the two
+        _save(room, replace(record, paused=None, mark=room.now, next=0), room.now)
+        room.leave_token()
+    return True

@@ -1,0 +1,130 @@
+"""The SQLite store: one file, one writer thread per store object, a shard per queue, the registry of nodes, locks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from duly.clock import SYSTEM_CLOCK, Clock
+from duly.errors import StoreUnavailable
+from duly.stores.base import Limits, Registry
+from duly.stores.sqlite.care import CareVerbs
+from duly.stores.sqlite.file import read_url
+from duly.stores.sqlite.jobs import JobVerbs
+from duly.stores.sqlite.schedules import ScheduleVerbs
+from duly.stores.sqlite.thread import WriterThread
+
+T = TypeVar("T")
+LOCK_KEPT_MS = 7 * 86_400_000
+"""How long a lock's fence outlives the lock."""
+
+
+class SqliteShard(JobVerbs, CareVerbs, ScheduleVerbs):
+    """One queue in an SQLite file."""
+
+
+class SqliteStore:
+    """`base.Store` in an SQLite file, given as URL or path. Nothing is opened before `connect`."""
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        namespace: str = "duly",
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._place = read_url(url)
+        self.url = self._place.url
+        self.namespace, self.limits, self.clock = namespace, limits or Limits(), clock or SYSTEM_CLOCK
+        self._thread: WriterThread | None = None
+        self._shards: dict[str, SqliteShard] = {}
+
+    async def connect(self) -> None:
+        if self._thread is not None and not self._thread.is_over:
+            self._thread.check()
+            return
+        thread = WriterThread(self._place, asyncio.get_running_loop())
+        await thread.start()
+        self._thread = thread
+
+    async def close(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_mine:
+            await thread.stop()
+
+    def sibling(self) -> SqliteStore:
+        return SqliteStore(self.url, self.namespace, self.limits, self.clock)
+
+    def shard(self, queue: str) -> SqliteShard:
+        shard = self._shards.get(queue)
+        if shard is None:
+            shard = self._shards[queue] = SqliteShard(queue, self.namespace, self._current, self.limits, self.clock)
+        return shard
+
+    def _current(self) -> WriterThread:
+        if self._thread is None:
+            raise StoreUnavailable(f"{self.url} is not connected: await store.connect() first")
+        return self._thread
+
+    async def _run(self, work: Callable[[sqlite3.Connection, int], T], *, writes: bool = True) -> T:
+        clock = self.clock
+        return await self._current().run(lambda db: work(db, clock.epoch_us()), writes=writes)
+
+    async def registry(self) -> Registry:
+        def work(db: sqlite3.Connection, now_us: int) -> Registry:
+            now = now_us // 1000
+            nodes = db.execute("SELECT node, record FROM nodes WHERE namespace=? AND until>?", (self.namespace, now))
+            beats = dict(nodes.fetchall())
+            queues = db.execute("SELECT queue FROM queues WHERE namespace=? ORDER BY queue", (self.namespace,))
+            return Registry(now, beats, [queue for (queue,) in queues])
+
+        return await self._run(work, writes=False)
+
+    async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
+        def work(db: sqlite3.Connection, now_us: int) -> None:
+            now = now_us // 1000
+            db.executemany("INSERT OR IGNORE INTO queues VALUES (?, ?)", [(self.namespace, queue) for queue in queues])
+            if not node:
+                return  # a process that only pushes names its queues
+            db.execute(
+                "DELETE FROM nodes WHERE namespace=? AND (node=? OR until<=?)",
+                (self.namespace, node, now),
+            )
+            if ttl > 0:
+                db.execute("INSERT INTO nodes VALUES (?, ?, ?, ?)", (self.namespace, node, record, now + ttl))
+
+        await self._run(work)
+
+    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
+        def work(db: sqlite3.Connection, now_us: int) -> int | None:
+            now = now_us // 1000
+            db.execute(
+                "DELETE FROM locks WHERE namespace = ? AND until < ?",
+                (self.namespace, now - LOCK_KEPT_MS),
+            )
+            held = db.execute(
+                "SELECT owner, fence, until FROM locks WHERE namespace=? AND name=?", (self.namespace, name)
+            ).fetchone()
+            free = held is None or held[2] <= now or not held[0]
+            if not free and held[0] != owner:
+                return None
+            fence = max((held[1] if held else 0) + 1, now_us) if free else held[1]
+            db.execute(
+                "INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?, ?)", (self.namespace, name, owner, fence, now + ttl)
+            )
+            return int(fence)
+
+        return await self._run(work)
+
+    async def unlock(self, name: str, owner: str) -> bool:
+        def work(db: sqlite3.Connection, now_us: int) -> bool:
+            freed = db.execute(
+                "UPDATE locks SET owner='' WHERE namespace=? AND name=? AND owner=? AND until>?",
+                (self.namespace, name, owner, now_us // 1000),
+            )
+            return freed.rowcount == 1
+
+        return await self._run(work)

@@ -1,0 +1,215 @@
+"""The SQLite store keeps every promise of the contract, answers as the memory store does, and a few promises of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from duly.errors import FormatError, InvalidURL, StoreFull, StoreRefused, StoreUnavailable
+from duly.stores.base import Store
+from duly.stores.sqlite.store import SqliteStore
+from duly.testing import ManualClock, conformance
+from duly.testing.conformance.kit import BOUND, Client, Node, job, schedule
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = 60
+
+
+class Fixtures:
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteStore]:
+        store = SqliteStore(tmp_path / "duly.db", limits=conformance.LIMITS, clock=clock)
+        await store.connect()
+        yield store
+        await store.close()
+
+
+class TestJobs(Fixtures, conformance.JobsSuite):
+    pass
+
+
+class TestFaults(Fixtures, conformance.FaultsSuite):
+    pass
+
+
+class TestCare(Fixtures, conformance.CareSuite):
+    pass
+
+
+class TestSchedules(Fixtures, conformance.SchedulesSuite):
+    pass
+
+
+class TestCluster(Fixtures, conformance.ClusterSuite):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a difference takes Hypothesis minutes to shrink
+def test_sqlite_answers_as_memory_does(tmp_path: Path) -> None:
+    names = itertools.count()  # each example has a file of its own
+
+    def make_store(clock: ManualClock) -> Store:
+        return SqliteStore(tmp_path / f"model{next(names)}.db", limits=conformance.LIMITS, clock=clock)
+
+    settings = hypothesis.settings(conformance.model.DEFAULT_SETTINGS, max_examples=EXAMPLES)
+    conformance.check_model(make_store, settings)
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def child(verb: str, path: Path, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.stores.sqlite_child", verb, str(path), name]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def check_soundness(path: Path) -> None:
+    """The file is whole, and the counts are those of the rows; a row is in one state by construction."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        counts = dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+        row = db.execute("SELECT pending, leased, dead FROM shards WHERE queue = 'default'").fetchone()
+        assert row == tuple(counts.get(state, 0) for state in range(3))
+        wrong = "SELECT count(*) FROM jobs WHERE state NOT IN (0, 1, 2) OR (state = 1) != (fence > 0)"
+        assert db.execute(wrong).fetchone() == (0,)
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "duly.db")
+    await store.connect()
+    yield store
+    await store.close()
+
+
+async def test_two_processes_settle_each_of_2000_jobs_exactly_once(tmp_path: Path, real: SqliteStore) -> None:
+    for n in range(2):
+        await Client(real.shard("default"), f"c{n}").push(*(job(f"{n}-{i}") for i in range(1_000)))
+    children = [child("work", tmp_path / "duly.db", f"n{n}") for n in range(2)]
+    outputs = [await asyncio.to_thread(one.communicate) for one in children]
+    assert [one.returncode for one in children] == [0, 0]
+    done = [id for out, _ in outputs for id in out.split()]
+    assert (len(done), len(set(done))) == (2_000, 2_000)
+    check_soundness(tmp_path / "duly.db")
+
+
+def test_eight_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
+    children = [child("push", tmp_path / "new.db", f"c{n}") for n in range(8)]
+    for one in children:
+        one.communicate()
+    assert [one.returncode for one in children] == [0] * 8
+    with contextlib.closing(sqlite3.connect(tmp_path / "new.db")) as db:
+        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (8,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_push_of_another_process_wakes_a_sleeper(tmp_path: Path, real: SqliteStore) -> None:
+    sleeper = asyncio.create_task(real.shard("default").wait(BOUND))
+    process = child("push", tmp_path / "duly.db", "other")
+    await asyncio.to_thread(process.communicate)  # it has closed its store
+    assert await asyncio.wait_for(sleeper, 0.5)
+
+
+async def test_a_process_killed_in_mid_traffic_leaves_a_sound_file(tmp_path: Path, real: SqliteStore) -> None:
+    for n in range(3):
+        process = child("traffic", tmp_path / "duly.db", f"t{n}")
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.read, 20 + n)
+        process.kill()
+        process.communicate()
+        check_soundness(tmp_path / "duly.db")
+        assert (await real.shard("default").sizes()).pending >= (20 + n) * 5
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+async def test_reopening_keeps_everything(tmp_path: Path) -> None:
+    found = []
+    for round in range(2):
+        store = SqliteStore(f"sqlite:///{tmp_path / 'a.db'}?synchronous=full")
+        await store.connect()
+        shard = store.shard("default")
+        if round == 0:
+            await Client(shard).push(job("a", named=True), job("b"), job("c", delay=60_000))
+            await shard.put(schedule())
+            await Node(shard, "n").claim(1)
+        page = await shard.schedules(None, "", 10)
+        found.append((await shard.get(["a", "b", "c"]), page, (await shard.sizes()).pending))
+        await store.close()
+    assert found[0] == found[1]
+    assert found[0][2] == 2
+
+
+async def test_a_full_disk_refuses_and_leaves_nothing_half_written(tmp_path: Path, real: SqliteStore) -> None:
+    shard = real.shard("default")
+    await Client(shard, "before").push(job("a"))
+    assert real._thread is not None
+    await real._thread.run(lambda db: db.execute("PRAGMA max_page_count = 60").fetchone(), writes=False)
+    pushes = [Client(shard, f"c{n}").push(*(job(f"{n}-{i}", body=b"x" * 500) for i in range(50))) for n in range(20)]
+    answers = await asyncio.gather(*pushes, return_exceptions=True)  # queued together: they share a transaction
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert refused
+    assert {type(error) for error in refused} == {StoreFull}
+    assert (await shard.sizes()).pending == 1 + 50 * (20 - len(refused))
+    assert (await Node(shard, "n").claim(1)).jobs
+    check_soundness(tmp_path / "duly.db")
+
+
+async def test_a_newer_format_is_refused(tmp_path: Path, real: SqliteStore) -> None:
+    assert real._thread is not None
+    await real._thread.run(lambda db: db.execute("UPDATE meta SET value = value + 1 WHERE name = 'format'").rowcount)
+    with pytest.raises(FormatError, match="upgrade this node"):
+        await SqliteStore(tmp_path / "duly.db").connect()
+
+
+async def test_one_step_that_raises_undoes_itself_alone(real: SqliteStore) -> None:
+    shard = real.shard("default")
+    await Client(shard).push(job("a"))
+    late = Client(shard)
+    late.n = -1  # below the client's last: refused
+    others = [Client(shard, f"c{n}").push(job(f"j{n}")) for n in range(5)]
+    answers = await asyncio.gather(*others[:2], late.push(job("late")), *others[2:], return_exceptions=True)
+    assert [type(answer) for answer in answers] == [list, list, StoreRefused, list, list, list]
+    assert (await shard.sizes()).pending == 6
+
+
+async def test_a_token_outlives_a_sleeper_that_was_cancelled(real: SqliteStore) -> None:
+    shard = real.shard("default")
+    for n in range(20):
+        sleeper = asyncio.create_task(shard.wait(BOUND))
+        await asyncio.wait([sleeper], timeout=0.002)
+        push = asyncio.create_task(Client(shard, f"c{n}").push(job(f"j{n}")))
+        await asyncio.sleep(0.0002 * n)  # cancelled before, while, after the token is given
+        sleeper.cancel()
+        await asyncio.wait([sleeper, push])
+        assert sleeper.cancelled() or sleeper.result()
+        assert await shard.wait(0) is sleeper.cancelled()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://x", "sqlite:///:memory:", "sqlite:///a?sync=1"])
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(InvalidURL):
+        SqliteStore(url)
+
+
+async def test_it_has_to_be_connected_and_needs_a_folder(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "nowhere" / "a.db")
+    with pytest.raises(StoreUnavailable, match="connect"):
+        await store.shard("default").sizes()
+    with pytest.raises(StoreUnavailable, match="no folder"):
+        await store.connect()
