@@ -348,7 +348,6 @@ class Worker:
         del run.line.runs[run.job.id]
         if run.started:
             self._dropped.add(run)
-        if run.started:
             self.executor.cancel(run, "taken")
         else:
             self._free(run)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
+from duly.stores.editing import added, compared, created, updated
 from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from duly.stores.memory.state import ShardState
 
@@ -27,10 +27,10 @@ class ScheduleVerbs(Verbs):
         with self._step() as now:
             old = state.schedules.get(schedule.id)
             if old is not None:
-                what = _compare(old, schedule, now)
+                what = compared(old, schedule, now)
                 if what != "updated":
                     return what, old.revision
-            new = _created(schedule, now) if old is None else _updated(old, schedule, now)
+            new = created(schedule, now) if old is None else updated(old, schedule, now)
             state.schedules[new.id] = new
             if new.paused is None:
                 _look_now(state, new.id, now)
@@ -106,44 +106,6 @@ class ScheduleVerbs(Verbs):
         state.looks.discard(record.id)
 
 
-def _created(new: NewSchedule, now: int) -> ScheduleRecord:
-    mark = now if new.mark is None else min(new.mark, now)
-    return ScheduleRecord(new.id, new.definition, 1, mark, now, app=new.app, buffer=new.buffer)
-
-
-def _compare(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
-    """What a put to an existing schedule comes to; only `updated` writes."""
-    if (old.definition, old.app) == (new.definition, new.app):
-        return "same"
-    if new.revision is not None and new.revision != old.revision:
-        return "conflict"
-    return "due" if _has_due(old, now) and not _is_held_back(old) else "updated"
-
-
-def _updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
-    held = bool(old.next) and _has_due(old, now)  # next 0: nobody has looked yet whether there is one
-    skipped = _added(old.skipped, {"edited": 1}) if held else old.skipped
-    return replace(
-        old,
-        definition=new.definition,
-        app=new.app,
-        buffer=new.buffer,
-        revision=old.revision + 1,
-        mark=now,
-        next=0,
-        skipped=skipped,
-    )
-
-
-def _has_due(record: ScheduleRecord, now: int) -> bool:
-    """A moment is due, or nobody has planned yet whether one is (next is 0)."""
-    return record.paused is None and record.next is not None and record.next <= now
-
-
-def _is_held_back(record: ScheduleRecord) -> bool:
-    return record.buffer and bool(record.live)
-
-
 def _is_as_read(record: ScheduleRecord, firing: Firing) -> bool:
     return record.paused is None and (record.revision, record.mark) == (firing.revision, firing.mark)
 
@@ -160,7 +122,7 @@ def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, k
         next=firing.next,
         live=live,
         fired=record.fired + len(firing.jobs),
-        skipped=_added(record.skipped, firing.skipped),
+        skipped=added(record.skipped, firing.skipped),
         last=last,
     )
     if firing.look is None:
@@ -176,12 +138,6 @@ def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, k
 def _look_now(state: ShardState, id: str, now: int) -> None:
     state.looks.put(id, now)
     state.wake.leave_token()
-
-
-def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    counts = Counter(before)
-    counts.update(more)
-    return dict(counts)
 
 
 def _log(state: ShardState, now: int, keep: int, id: str, nominal: int, what: str, why: str, count: int) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 
 from duly.core.job import Holder, NewJob
-from duly.stores.base import FORMAT, JobRecord, ScheduleRecord, Settlement
+from duly.stores.base import JobRecord, ScheduleRecord, Settlement
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 NONE = -1
 """How an absent moment is written."""
-assert FORMAT == 1
 
 
 def raw(data: bytes) -> msgspec.Raw:

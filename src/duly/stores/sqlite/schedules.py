@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
+from duly.stores.editing import added, compared, created, updated
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
 
@@ -70,55 +70,16 @@ def _save(room: Room, r: ScheduleRecord, look: int | None) -> None:
 def _put(room: Room, new: NewSchedule) -> tuple[str, int]:
     old, look = _load(room, new.id)
     if old is not None:
-        what = _compare(old, new, room.now)
+        what = compared(old, new, room.now)
         if what != "updated":
             return what, old.revision
-    record = _created(new, room.now) if old is None else _updated(old, new, room.now)
+    record = created(new, room.now) if old is None else updated(old, new, room.now)
     if record.paused is None:
         look = room.now
         room.leave_token()
     _save(room, record, look)
     room.schedules += old is None
     return "created" if old is None else "updated", record.revision
-
-
-def _created(new: NewSchedule, now: int) -> ScheduleRecord:
-    mark = now if new.mark is None else min(new.mark, now)
-    return ScheduleRecord(new.id, new.definition, 1, mark, now, app=new.app, buffer=new.buffer)
-
-
-def _compare(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
-    """What a put to an existing schedule comes to; only `updated` writes."""
-    if (old.definition, old.app) == (new.definition, new.app):
-        return "same"
-    if new.revision is not None and new.revision != old.revision:
-        return "conflict"
-    return "due" if _has_due(old, now) and not (old.buffer and old.live) else "updated"
-
-
-def _updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
-    held = bool(old.next) and _has_due(old, now)  # next 0: nobody has looked yet whether there is one
-    return replace(
-        old,
-        definition=new.definition,
-        app=new.app,
-        buffer=new.buffer,
-        revision=old.revision + 1,
-        mark=now,
-        next=0,
-        skipped=_added(old.skipped, {"edited": 1}) if held else old.skipped,
-    )
-
-
-def _has_due(record: ScheduleRecord, now: int) -> bool:
-    """A moment is due, or nobody has planned yet whether one is (next is 0)."""
-    return record.paused is None and record.next is not None and record.next <= now
-
-
-def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    counts = Counter(before)
-    counts.update(more)
-    return dict(counts)
 
 
 def _schedules(room: Room, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
@@ -183,7 +144,7 @@ def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> None:
         next=firing.next,
         live=live,
         fired=record.fired + len(firing.jobs),
-        skipped=_added(record.skipped, firing.skipped),
+        skipped=added(record.skipped, firing.skipped),
         last=last,
     )
     _save(room, new, firing.look)
