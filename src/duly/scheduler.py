@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
+from typing import Any
 
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.config import SETTINGS, Config, make_config, resolve_url
 from duly.core.job import Options, make_options
-from duly.core.trigger import Trigger, cron
-from duly.errors import ConfigurationError, DuplicateTask, InvalidOption, NotAccepting, UnknownTask, nearest
+from duly.declaring import Declaring
+from duly.errors import ConfigurationError, InvalidOption, NotAccepting
 from duly.handle import JobHandle, Jobs, Queues
 from duly.identity import generation
 from duly.locks import DAY, Lock
 from duly.runtime import forward
-from duly.runtime.context import Context
-from duly.runtime.emitter import Emitter, Listener
-from duly.runtime.handler import Handler
+from duly.runtime.emitter import Emitter
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
-from duly.schedules import SCHEDULE_OPTIONS, Declaration, Schedules, declare, name_of, on_own_grid, split_interval
+from duly.schedules import Schedules
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
-from duly.task import (
-    Call,
-    Decorator,
-    JobRequest,
-    Task,
-    TaskBook,
-    arguments,
-    default_name,
-    names_of,
-    plain_function,
-    task_options,
-)
+from duly.task import Call, JobRequest, arguments
 from duly.version import __version__
 
-P = ParamSpec("P")
-R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 CLEAR_STEP = 500
 
 
-class Scheduler:
+class Scheduler(Declaring):
     """Tasks, pushes and, once started, a node. `url` names the store; settings are those of `duly.config.Config`.
 
     lifespan: a function that returns an async context manager; what it yields is `ctx.state`.
@@ -62,10 +46,8 @@ class Scheduler:
         self._url, self._store_clock = resolve_url(url), clock
         self.store: Store = self._open_store(self._url, self.config)
         self.jobs, self.queues, self.schedules = Jobs(self), Queues(self), Schedules(self)
-        self._book = TaskBook()
+        super().__init__(Emitter(self.config.logger))
         self._book.builtin[forward.TASK] = forward.forwarder(self.producer)
-        self._declarations: dict[tuple[str, str], Declaration] = {}
-        self._emitter = Emitter(self.config.logger)
         self._producers: dict[str, Producer] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users, self._generation = 0, generation()
@@ -86,113 +68,6 @@ class Scheduler:
     def _open_store(self, url: str, config: Config) -> Store:
         limits = Limits(remember_ms=int(config.remember * 1000), history=config.history)
         return open_store(url, config.namespace, limits, self._store_clock)
-
-    # declaring
-
-    @overload
-    def task(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, fn: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
-    @overload
-    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(self, *, name: str | None = None, aliases: Sequence[str] = (), **options: Any) -> Decorator: ...
-    def task(self, *given: Any, **options: Any) -> Any:
-        """Declare a task: `@scheduler.task` or `@scheduler.task(retry=…, timeout=…)`. The function stays callable.
-
-        `name` is the task's name, by default the function's; `aliases` are former names that it serves too; the rest
-        are task options. Raises InvalidOption, DuplicateTask.
-        """
-        name, aliases = options.pop("name", None), names_of(options.pop("aliases", ()))
-        declared = task_options(options)
-
-        def declare_task(function: Callable[..., Any]) -> Task[Any, Any]:
-            return self._declare_task(name or default_name(function), function, declared, aliases)
-
-        return declare_task(given[0]) if given else Decorator(declare_task)
-
-    def _declare_task(
-        self, name: str, fn: Callable[..., Any], options: Options, aliases: tuple[str, ...]
-    ) -> Task[Any, Any]:
-        handler = Handler(make_options({"name": name}).name or name, plain_function(fn), options)
-        self._book.add(handler, aliases)
-        return Task(self, handler)
-
-    def cron(self, expression: str, *, timezone: str = "UTC", dst: str = "vixie", **options: Any) -> Decorator:
-        """Declare a task and its cron schedule in one; the schedule's id is the task's name, unless `id=` is given."""
-        return self._recurring(cron(expression, timezone=timezone, dst=dst), options)  # type: ignore[arg-type]
-
-    def every(self, *, id: str | None = None, **interval_and_options: Any) -> Decorator:
-        """Declare a task and its interval schedule in one: `@scheduler.every(minutes=1)`."""
-        interval, options = split_interval(interval_and_options)
-        return self._recurring(interval, {**options, "id": id})
-
-    def _recurring(self, trigger: Trigger, options: dict[str, Any]) -> Decorator:
-        id = options.pop("id", None)
-        name, args, kwargs = options.pop("name", None), options.pop("args", ()), options.pop("kwargs", None)
-        of_schedule = {n: options.pop(n) for n in SCHEDULE_OPTIONS if n in options and n != "queue"}
-        declared = task_options(options)
-
-        def declare_both(fn: Callable[..., Any]) -> Task[Any, Any]:
-            task = self._declare_task(name or default_name(fn), fn, declared, ())
-            self.schedule(task, trigger, id=id or task.name, args=args, kwargs=kwargs, **of_schedule)
-            return task
-
-        return Decorator(declare_both)
-
-    def schedule(self, task: Any, trigger: Trigger, *, id: str | None = None, args: Sequence[Any] = (),
-                 kwargs: Mapping[str, Any] | None = None, **options: Any) -> None:  # fmt: skip
-        """Declare a schedule before `start`, without a decorator; every node that starts puts it, equal puts change nothing."""
-        id = id or name_of(task) or str(task)
-        declaration = on_own_grid(declare(self, id, trigger, task, args, kwargs, options))
-        place = (declaration.queue, id)
-        if place in self._declarations:
-            raise DuplicateTask(
-                f"a schedule {id!r} is declared already in queue {declaration.queue!r}; give this one another id="
-            )
-        self._declarations[place] = declaration
-
-    def bind(self, name: str, handler: Callable[..., Any], **options: Any) -> Task[..., Any]:
-        """Give the task `name` a handler, at run time too; `*` takes what no other name takes. Replaces a former one."""
-        bound = Handler(make_options({"name": name}).name or name, plain_function(handler), task_options(options))
-        self._book.remove(name)
-        self._book.add(bound)
-        return Task(self, bound)
-
-    def unbind(self, name: str) -> bool:
-        """Take a handler away; its jobs wait for a node that has one. False if there was none."""
-        return self._book.remove(name)
-
-    @overload
-    def on(self, event: str) -> Callable[[F], F]: ...
-    @overload
-    def on(self, event: str, listener: F) -> F: ...
-    def on(self, event: str, listener: F | None = None) -> Any:
-        """Hear events of this process: `@scheduler.on("job.*")`, or `on(name, function)`. Raises InvalidOption."""
-        if listener is not None:
-            self._emitter.on(event, cast(Listener, listener))
-            return listener
-
-        def register(fn: F) -> F:
-            self._emitter.on(event, cast(Listener, fn))
-            return fn
-
-        return register
-
-    def resolve(self, task: Any, *, remote: bool = False) -> tuple[str, Handler | None]:
-        """A task's name and its handler here. Raises UnknownTask unless it is declared, bound to `*`, or remote."""
-        name = name_of(task) or task
-        if not isinstance(name, str) or not name:
-            raise UnknownTask(f"{task!r} is no task: give a declared task or its name")
-        handler = self._book.find(name)
-        if handler is None and not remote:
-            raise UnknownTask(
-                f"no task {name!r} is declared here; {nearest(name, self._book.names())} "
-                "If other nodes have it, push with remote=True"
-            )
-        return (name if handler is not None else make_options({"name": name}).name or name), handler
 
     # connecting
 
