@@ -40,7 +40,7 @@ def test_ids_made_in_many_threads_are_unique() -> None:
 def test_a_prefix_that_is_used_up_gives_way_to_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     process = identity._Process()
     first = process.next_id()
-    process.middles, process.tail = iter(()), iter(())
+    process.middles, process.ids = iter(()), iter(())
     second = process.next_id()
     assert first[: identity._PREFIX] != second[: identity._PREFIX]
     assert len(first) == len(second)

@@ -49,6 +49,7 @@ from duly.locks import Lock
 from duly.runtime.context import Context, current
 from duly.scheduler import Scheduler
 from duly.schedules import ScheduleView
+from duly.sync import Sync, SyncJobHandle
 from duly.task import Task
 from duly.version import __version__
 
@@ -98,6 +99,8 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "StoreUncertain",
+    "Sync",
+    "SyncJobHandle",
     "Task",
     "TaskError",
     "TooLarge",

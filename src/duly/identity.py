@@ -7,6 +7,7 @@ keep their order.
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -30,24 +31,26 @@ class _Process:
 
     def renew(self) -> None:
         self.generation = uuid.uuid4().hex
+        self.lock = threading.Lock()  # the parent's may be held, by a thread that the child does not have
         self._fill()
 
     def _fill(self) -> None:
         self.prefix = _text(int.from_bytes(os.urandom(8)), _PREFIX)
         self.middles = (_text(a, 4) for a in range(len(_DIGITS) ** 4))
-        self.head = ""
-        self.tail: Iterator[str] = iter(())
+        self.ids: Iterator[str] = iter(())
 
     def next_id(self) -> str:
-        for end in self.tail:
-            return self.head + end
-        middle = next(self.middles, None)
-        if middle is None:  # 57 billion ids: a new prefix
-            self._fill()
-            middle = next(self.middles)
-        self.head = self.prefix + middle
-        self.tail = iter(_ENDS)
-        return self.head + next(self.tail)
+        for id in self.ids:  # one step of an iterator written in C: threads may share it
+            return id
+        with self.lock:
+            for id in self.ids:  # another thread has filled it meanwhile
+                return id
+            middle = next(self.middles, None)
+            if middle is None:  # 57 billion ids: a new prefix
+                self._fill()
+                middle = next(self.middles)
+            self.ids = map((self.prefix + middle).__add__, _ENDS)
+            return next(self.ids)
 
 
 _ENDS = tuple(a + b for a in _DIGITS for b in _DIGITS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any
@@ -21,15 +22,22 @@ from duly.runtime.emitter import Emitter
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
-from duly.schedules import Schedules
+from duly.schedules import Schedules, name_of
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
-from duly.task import Call, JobRequest, arguments
+from duly.sync import Sync
+from duly.task import Call, JobRequest, arguments, named
 from duly.version import __version__
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 CLEAR_STEP = 500
+
+
+class _Switches:
+    """What `stop_accepting` and `stop_executing` turn; one for a scheduler and its siblings."""
+
+    accepting = executing = True
 
 
 class Scheduler(Declaring):
@@ -53,11 +61,12 @@ class Scheduler(Declaring):
         self._users, self._generation = 0, generation()
         self._node: Node | None = None
         self._resources = AsyncExitStack()
-        self._accepting, self._executing = True, True
+        self._switches = _Switches()
+        self.sync = Sync(self)
 
     def configure(self, url: str | None = None, **settings: Any) -> None:
         """Other settings, or another store, while it is not connected (else ConfigurationError); None changes nothing."""
-        if self._users:
+        if self._users or self.sync.is_open:
             raise ConfigurationError("configure() comes before start() and `async with scheduler:`: they have read it")
         given = {name: value for name, value in settings.items() if value is not None}
         config = make_config({name: getattr(self.config, name) for name in SETTINGS} | given)
@@ -99,6 +108,19 @@ class Scheduler(Declaring):
                 await self.store.close()
             raise
 
+    def sibling(self) -> Scheduler:
+        """This scheduler for another thread's event loop: the same tasks, settings and switches, unconnected."""
+        twin = copy.copy(self)
+        twin.store, twin.jobs, twin.queues, twin.schedules = (
+            self.store.sibling(),
+            Jobs(twin),
+            Queues(twin),
+            Schedules(twin),
+        )
+        twin._emitter, twin._producers, twin._resources = Emitter(self.config.logger), {}, AsyncExitStack()
+        twin._loop, twin._users, twin._node = None, 0, None
+        return twin
+
     def _start_afresh(self) -> None:
         """In a forked child: nothing of the parent's connections and node is ours."""
         self._generation, self._users, self._node = generation(), 0, None
@@ -139,19 +161,29 @@ class Scheduler(Declaring):
 
     # pushing
 
-    async def push(self, task: Any, *payload: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
-                   remote: bool = False, **options: Any) -> JobHandle[Any]:  # fmt: skip
-        """Push by name (or task): one payload, or `args=` and `kwargs=`; options as keywords.
+    def push(self, task: Any, *payload: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+             remote: bool = False, **options: Any) -> Coroutine[Any, Any, JobHandle[Any]]:  # fmt: skip
+        """Push by name (or task): one payload, or `args=` and `kwargs=`; options as keywords. To be awaited.
 
         Raises UnknownTask if it is not declared here (`remote=True`: another node has it), and what Call.push raises.
         """
+
+        async def push() -> JobHandle[Any]:
+            request = self.request(task, *payload, args=args, kwargs=kwargs, remote=remote, **options)
+            return await self.push_request(request)
+
+        return named(push(), f"scheduler.push({name_of(task) or task!r})", "scheduler.sync.push")
+
+    def request(self, task: Any, *payload: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+                remote: bool = False, **options: Any) -> JobRequest:  # fmt: skip
+        """The job that `push` pushes, built and validated."""
         args, kwargs = arguments(args, kwargs)
         if len(payload) > 1 or (payload and args):
             raise InvalidOption(f"push({task!r}, …) takes one payload; give several arguments as args=[…]")
         name, handler = self.resolve(task, remote=remote)
         declared = handler.options if handler is not None else Options()
         call: Call[..., Any] = Call(self, name, handler, declared, make_options(options))
-        return await self.push_request(call.job(*(payload or args), **kwargs))
+        return call.job(*(payload or args), **kwargs)
 
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:
         """Push a job that is built already (`task.job(...)`)."""
@@ -168,34 +200,34 @@ class Scheduler(Declaring):
         return await push_many(self.producer, requests)
 
     def require_accepting(self) -> None:
-        if not self._accepting:
+        if not self._switches.accepting:
             raise NotAccepting("this scheduler is not accepting tasks: start_accepting() lets it again")
 
     # switches
 
     @property
     def accepting(self) -> bool:
-        return self._accepting
+        return self._switches.accepting
 
     @property
     def executing(self) -> bool:
-        return self._executing
+        return self._switches.executing
 
     def stop_accepting(self) -> None:
         """Pushes and puts through this scheduler raise NotAccepting; running goes on."""
-        self._accepting = False
+        self._switches.accepting = False
 
     def start_accepting(self) -> None:
-        self._accepting = True
+        self._switches.accepting = True
 
     def stop_executing(self) -> None:
         """This node claims no more jobs; what runs goes on, pushes are still accepted."""
-        self._executing = False
+        self._switches.executing = False
         if self._node is not None:
             self._node.worker.stop_claiming()
 
     def start_executing(self) -> None:
-        self._executing = True
+        self._switches.executing = True
         if self._node is not None:
             self._node.worker.start_claiming()
 
@@ -245,7 +277,7 @@ class Scheduler(Declaring):
             raise
         self._node = node
         node.start(state)
-        if not self._executing:
+        if not self._switches.executing:
             node.worker.stop_claiming()
         self.config.logger.info("%s: namespace %s", self.store.url, self.config.namespace)
         self._emitter.emit("online", node=node.id, url=self.store.url)

@@ -20,6 +20,7 @@ from duly.runtime.handler import Handler
 if TYPE_CHECKING:
     from duly.handle import JobHandle
     from duly.scheduler import Scheduler
+    from duly.sync import SyncJobHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,13 +82,21 @@ class Call(Generic[P, R]):
             unique=None if options.unique is None else hold_of(options.unique, self.task, body),
         )
 
-    async def push(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Keep the job in the store. Once this returns, the job will run, or be visibly cancelled, dead or lost.
+    def push(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
+        """Keep the job in the store: to be awaited. Once it returns, the job will run, or be visibly cancelled, dead
+        or lost.
 
         Raises InvalidArguments, EncodingError, TooLarge, NotAccepting, StoreFull, StoreUnavailable (nothing was
         written), or PushUncertain.
         """
+        return named(self._push(args, kwargs), f"{self.task}.push", "push_sync")
+
+    async def _push(self, args: Any, kwargs: Any) -> JobHandle[R]:
         return await self._scheduler.push_request(self.job(*args, **kwargs))
+
+    def push_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncJobHandle[R]:
+        """`push` for code that is not async; see `duly.sync`."""
+        return self._scheduler.sync.push_request(self.job(*args, **kwargs))
 
 
 class Task(Generic[P, R]):
@@ -113,9 +122,13 @@ class Task(Generic[P, R]):
         """See Call.job."""
         return self._call.job(*args, **kwargs)
 
-    async def push(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def push(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """See Call.push."""
-        return await self._scheduler.push_request(self._call.job(*args, **kwargs))
+        return self._call.push(*args, **kwargs)
+
+    def push_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncJobHandle[R]:
+        """See Call.push_sync."""
+        return self._call.push_sync(*args, **kwargs)
 
 
 class Decorator:
@@ -134,6 +147,12 @@ class Decorator:
     def __call__(self, fn: Callable[P, R]) -> Task[P, R]: ...
     def __call__(self, fn: Callable[..., Any]) -> Task[Any, Any]:
         return self._declare(fn)
+
+
+def named(push: Coroutine[Any, Any, R], name: str, in_plain_code: str) -> Coroutine[Any, Any, R]:
+    """The coroutine under a name with which Python's warning about one that was never awaited says what to do."""
+    push.__qualname__ = f"{name} (in code that is not async: {in_plain_code})"  # type: ignore[attr-defined]
+    return push
 
 
 def merge(declared: Options, pushed: Options) -> Options:

@@ -23,6 +23,7 @@ from duly import (
     RetryIn,
     Scheduler,
     Snooze,
+    SyncJobHandle,
     Task,
     Unique,
     at,
@@ -100,6 +101,10 @@ assert_type(sweep, Task[[], int])
 async def pushes_are_typed_by_the_handler() -> None:
     assert_type(await send.push(42, to="a@b"), JobHandle[str])
     assert_type(await send_sync.push(42), JobHandle[bytes])
+    assert_type(send.push_sync(42, to="a@b"), SyncJobHandle[str])
+    assert_type(send_sync.options(delay=1).push_sync(42).result(timeout=1), bytes)
+    send.push_sync("42")  # type: ignore[arg-type]
+    assert_type(scheduler.sync.run(lambda s: s.jobs.get("x")), JobView | None)
     assert_type(await with_context.push(42), JobHandle[float])
     assert_type(await with_context_sync.push(42), JobHandle[list[int]])
     assert_type(await send_late.push(42, to="a@b"), JobHandle[str])
