@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help test check format bench clean redis
+.PHONY: help demo test check format bench clean redis
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## see it work, and survive a kill: two nodes on an embedded store, within half a minute
+	@$(BIN)/duly demo $(ARGS)
 
 test: $(STAMP) redis ## run the whole test suite, with real servers, from a fresh clone on
 	$(BIN)/python -m pytest $(ARGS)

@@ -16,7 +16,7 @@ import click
 
 import duly
 
-COMMANDS = ("worker",)
+COMMANDS = ("demo", "worker",)
 """In the order in which the help shows them."""
 
 
