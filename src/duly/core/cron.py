@@ -174,6 +174,27 @@ class Timetable:
                 return start * 1000
             second = start - 1
 
+    def around(self, moment: int) -> tuple[int, int] | None:
+        """[start, end) of the time around `moment` that the expression names, in epoch ms; None if it does not name it.
+
+        A whole day, hour or minute, where the finer fields match all of it: "* * 25 12 *" names days, "* 0-6 * * *" hours.
+        Five fields name whole minutes.
+        """
+        second = moment // 1000
+        start, end, offset, _ = stretch_at(self.zone, second)
+        day, time = divmod(second + offset, DAY)
+        if self._days.next(day) != day:
+            return None
+        fields, unit = self.fields, DAY
+        masks = ((fields.hour.mask, 24, 3600), (fields.minute.mask, 60, 60), (fields.second.mask, 60, 1))
+        for mask, size, length in masks if fields.with_seconds else masks[:2]:
+            if mask != (1 << size) - 1:
+                unit = length
+                if not mask >> time // length % size & 1:
+                    return None
+        begin = second - time % unit
+        return max(begin, start) * 1000, min(begin + unit, end) * 1000
+
     def _skipped(self, seen: int, local: int) -> bool:
         """Whether a local moment in [seen, local) matches: one that a gap has swallowed."""
         if seen >= local:

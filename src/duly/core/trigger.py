@@ -1,3 +1,4 @@
+# architecture: triggers contain triggers; msgspec finds the members of that union by name, in one module
 """The rules for moments, as values: `cron(...)`, `every(...)`, `at(...)`.
 
 A trigger is a frozen struct that can be compared, hashed, encoded with msgspec and decoded as the union `Trigger`. It
@@ -9,26 +10,39 @@ The order of the fields is the wire format: new ones come last and have a defaul
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from duly.core.calendar import Days, days
 from duly.core.cron import DST, Timetable, timetable
 from duly.core.cron_words import describe, is_bound_to_a_clock
-from duly.core.zone import EARLIEST, LATEST
+from duly.core.moments import (
+    EPOCH,
+    FIRST,
+    LAST,
+    MS,
+    UNITS,
+    duration_words,
+    exact,
+    from_datetime,
+    multiple_words,
+    read_moment,
+    round_up,
+    show,
+    whole_ms,
+)
 from duly.errors import InvalidTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
-_FIRST, _LAST = EARLIEST * 1000, LATEST * 1000  # what a datetime can show
-_UNITS = {"week": 604_800_000, "day": 86_400_000, "hour": 3_600_000, "minute": 60_000, "second": 1000, "millisecond": 1}
+MOST_PARTS = 100
+SEARCH = 10_000
+"""How many excluded days, hours or minutes a search for a moment passes over."""
 
 
 class _Moments(msgspec.Struct, frozen=True, array_like=True):
@@ -58,6 +72,35 @@ class _Moments(msgspec.Struct, frozen=True, array_like=True):
             yield moment
             moment = self.after(moment, anchor)
 
+    @property
+    def counts_from_completion(self) -> bool:
+        """Whether the anchor is to be the end of the last run."""
+        return False
+
+    def first(self, now: int) -> int | None:
+        """The first moment of a schedule made at `now`, if the trigger names it itself (epoch ms)."""
+        return None
+
+    def __or__(self, other: Trigger) -> AnyOf:
+        """The moments of either: `cron("0 9 * * mon-fri") | cron("0 11 * * sat")`."""
+        return AnyOf((*_parts(self), *_parts(other)))
+
+    def excluding(self, *what: str | date | Cron, timezone: str = "") -> Except:
+        """Without the moments on some days, or at times that a cron expression names, in `timezone` (the trigger's own
+        by default): `every(hours=1).excluding("sat", "sun", date(2026, 12, 25), cron("* 0-6 * * *"))`.
+
+        Raises InvalidTrigger.
+        """
+        named = [part for part in what if not isinstance(part, Cron)]
+        zone = timezone or getattr(self.zone, "key", "UTC")
+        calendars = [days(named, zone)] if named else []
+        return Except(cast("Trigger", self), (*calendars, *(part for part in what if isinstance(part, Cron))))
+
+    def between(self, start: datetime | float | None = None, end: datetime | float | None = None) -> Between:
+        """Only the moments from `start` to `end`, both included; aware datetimes or epoch seconds. Raises InvalidTrigger."""
+        first = None if start is None else read_moment(start, "start")
+        return Between(cast("Trigger", self), first, None if end is None else read_moment(end, "end"))
+
     def count(self, after: int, until: int, anchor: int = 0, limit: int = 1_000_000) -> int:
         """How many moments lie in (after, until] (epoch ms); counting one by one ends at `limit`."""
         moments = self.moments(after, until, anchor)
@@ -65,10 +108,10 @@ class _Moments(msgspec.Struct, frozen=True, array_like=True):
 
     def upcoming(self, n: int, start: datetime, anchor: int = 0) -> list[datetime]:
         """The next `n` moments strictly after `start`, aware, in the trigger's zone; fewer if there are no more."""
-        moment: int | None = _from_datetime(start, "start")
+        moment: int | None = from_datetime(start, "start")
         found: list[datetime] = []
         while len(found) < n and moment is not None and (moment := self.after(moment, anchor)) is not None:
-            found.append((_EPOCH + moment * _MS).astimezone(self.zone))
+            found.append((EPOCH + moment * MS).astimezone(self.zone))
         return found
 
 
@@ -90,6 +133,10 @@ class Cron(_Moments, frozen=True, array_like=True, tag="cron"):
     def zone(self) -> tzinfo:
         """The zone of the expression."""
         return self._timetable.zone
+
+    def around(self, moment: int) -> tuple[int, int] | None:
+        """[start, end) of the time that the expression names around `moment` (epoch ms), as `excluding` sees it; or None."""
+        return self._timetable.around(moment)
 
     def after(self, moment: int, anchor: int = 0) -> int | None:
         """The first tick strictly after `moment` (epoch ms); None beyond the year 9999."""
@@ -123,10 +170,10 @@ class Every(_Moments, frozen=True, array_like=True, tag="every"):
 
     def __post_init__(self) -> None:
         for name, value in (("interval", self.interval), ("align", self.align)):
-            if value is not None and not 1 <= value <= _LAST:
-                raise InvalidTrigger(f"{name} is {value} ms: it must be from 1 to {_LAST} ms")
-        if isinstance(self.start, int) and not _FIRST <= self.start <= _LAST:
-            raise InvalidTrigger(f"start is {self.start} ms since 1970: it must be from {_FIRST} to {_LAST}")
+            if value is not None and not 1 <= value <= LAST:
+                raise InvalidTrigger(f"{name} is {value} ms: it must be from 1 to {LAST} ms")
+        if isinstance(self.start, int) and not FIRST <= self.start <= LAST:
+            raise InvalidTrigger(f"start is {self.start} ms since 1970: it must be from {FIRST} to {LAST}")
 
     def after(self, moment: int, anchor: int = 0) -> int | None:
         """The first moment strictly after `moment` (epoch ms); None beyond the year 9999."""
@@ -134,15 +181,15 @@ class Every(_Moments, frozen=True, array_like=True, tag="every"):
         base = self._base(anchor)
         # A rounded moment is above `moment` exactly when the unrounded one is above the grid point at or below it.
         steps = max(0, (moment // align * align - base) // self.interval + 1)
-        found = _round_up(base + steps * self.interval, align)
-        return found if found <= _LAST else None
+        found = round_up(base + steps * self.interval, align)
+        return found if found <= LAST else None
 
     def before(self, moment: int, anchor: int = 0) -> int | None:
         """The last moment strictly before `moment` (epoch ms); None if that would be before the first."""
         align = self.align or 1
         base = self._base(anchor)
         steps = ((moment - 1) // align * align - base) // self.interval
-        return _round_up(base + steps * self.interval, align) if steps >= 0 else None
+        return round_up(base + steps * self.interval, align) if steps >= 0 else None
 
     def count(self, after: int, until: int, anchor: int = 0, limit: int = 1_000_000) -> int:
         """How many moments lie in (after, until] (epoch ms): exact whatever the limit, at constant cost."""
@@ -157,11 +204,18 @@ class Every(_Moments, frozen=True, array_like=True, tag="every"):
 
     def describe(self) -> str:
         """In words: "every 90 seconds, from 2026-01-01 00:00:00 UTC"."""
-        words = f"every {_duration(self.interval)}"
+        words = f"every {duration_words(self.interval)}"
         words += " after the end of the last run" if self.after_completion else ""
         words += ", at once" if self.start == "now" else ""
-        words += f", from {_show(self.start)}" if isinstance(self.start, int) else ""
-        return words + (f", rounded up to {_multiple(self.align)}" if self.align else "")
+        words += f", from {show(self.start)}" if isinstance(self.start, int) else ""
+        return words + (f", rounded up to {multiple_words(self.align)}" if self.align else "")
+
+    @property
+    def counts_from_completion(self) -> bool:
+        return self.after_completion
+
+    def first(self, now: int) -> int | None:
+        return now if self.start == "now" else self.start
 
     def _base(self, anchor: int) -> int:
         """The first moment, before it is rounded."""
@@ -178,8 +232,8 @@ class At(_Moments, frozen=True, array_like=True, tag="at"):
     moment: int
 
     def __post_init__(self) -> None:
-        if not _FIRST <= self.moment <= _LAST:
-            raise InvalidTrigger(f"moment is {self.moment} ms since 1970: it must be from {_FIRST} to {_LAST}")
+        if not FIRST <= self.moment <= LAST:
+            raise InvalidTrigger(f"moment is {self.moment} ms since 1970: it must be from {FIRST} to {LAST}")
 
     def after(self, moment: int, anchor: int = 0) -> int | None:
         """The moment, if it is strictly after `moment`."""
@@ -189,12 +243,157 @@ class At(_Moments, frozen=True, array_like=True, tag="at"):
         """The moment, if it is strictly before `moment`."""
         return self.moment if self.moment < moment else None
 
+    def first(self, now: int) -> int | None:
+        return self.moment
+
     def describe(self) -> str:
         """In words: "once, at 2026-01-01 00:00:00 UTC"."""
-        return f"once, at {_show(self.moment)}"
+        return f"once, at {show(self.moment)}"
 
 
-Trigger: TypeAlias = Cron | Every | At
+class AnyOf(_Moments, frozen=True, array_like=True, tag="any"):
+    """The moments of several triggers, those that meet being one; made by `|`."""
+
+    triggers: tuple[Trigger, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 < len(self.triggers) <= MOST_PARTS:
+            raise InvalidTrigger(f"a union of {len(self.triggers)} triggers: give from 2 to {MOST_PARTS}")
+        if any(trigger.counts_from_completion for trigger in self.triggers):
+            raise InvalidTrigger("every(after_completion=True) cannot be part of a union: its runs would have no order")
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of the first."""
+        return self.triggers[0].zone
+
+    def after(self, moment: int, anchor: int = 0) -> int | None:
+        """The earliest of their next moments."""
+        return min((m for t in self.triggers if (m := t.after(moment, anchor)) is not None), default=None)
+
+    def before(self, moment: int, anchor: int = 0) -> int | None:
+        """The latest of their last moments."""
+        return max((m for t in self.triggers if (m := t.before(moment, anchor)) is not None), default=None)
+
+    def first(self, now: int) -> int | None:
+        return min((m for t in self.triggers if (m := t.first(now)) is not None), default=None)
+
+    def describe(self) -> str:
+        """In words: "at 09:00; or every 90 seconds"."""
+        return "; or ".join(trigger.describe() for trigger in self.triggers)
+
+
+class Except(_Moments, frozen=True, array_like=True, tag="except"):
+    """A trigger without its moments in some calendars; made by `excluding`.
+
+    A search passes over at most SEARCH excluded days, hours or minutes; a trigger of which no more is left has ended.
+    """
+
+    trigger: Trigger
+    calendars: tuple[Days | Cron, ...]
+
+    def __post_init__(self) -> None:
+        if not self.calendars:
+            raise InvalidTrigger('excluding() what? Give weekdays such as "sat", dates, or cron(…)')
+
+    @property
+    def zone(self) -> tzinfo:
+        """The trigger's own."""
+        return self.trigger.zone
+
+    def after(self, moment: int, anchor: int = 0) -> int | None:
+        """The first moment strictly after `moment` that is not excluded."""
+        found = self.trigger.after(moment, anchor)
+        for _ in range(SEARCH):
+            around = None if found is None else self._around(found)
+            if around is None:
+                return found
+            found = self.trigger.after(around[1] - 1, anchor)
+        return None
+
+    def before(self, moment: int, anchor: int = 0) -> int | None:
+        """The last moment strictly before `moment` that is not excluded."""
+        found = self.trigger.before(moment, anchor)
+        for _ in range(SEARCH):
+            around = None if found is None else self._around(found)
+            if around is None:
+                return found
+            found = self.trigger.before(around[0], anchor)
+        return None
+
+    def _around(self, moment: int) -> tuple[int, int] | None:
+        return next((found for calendar in self.calendars if (found := calendar.around(moment))), None)
+
+    @property
+    def counts_from_completion(self) -> bool:
+        return self.trigger.counts_from_completion
+
+    def first(self, now: int) -> int | None:
+        return self.trigger.first(now)
+
+    def describe(self) -> str:
+        """In words: "every hour, except on Sunday (Europe/Paris)"."""
+        return f"{self.trigger.describe()}, except {'; '.join(calendar.describe() for calendar in self.calendars)}"
+
+
+class Between(_Moments, frozen=True, array_like=True, tag="between"):
+    """The moments of a trigger from `start` to `end` (epoch ms, both included); made by `between`."""
+
+    trigger: Trigger
+    start: int | None = None
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.end is not None and self.start > self.end:
+            raise InvalidTrigger(f"start ({show(self.start)}) is after end ({show(self.end)})")
+
+    @property
+    def zone(self) -> tzinfo:
+        """The trigger's own."""
+        return self.trigger.zone
+
+    def after(self, moment: int, anchor: int = 0) -> int | None:
+        """The first moment strictly after `moment` and not before the start; None after the end."""
+        if self.start is not None:
+            moment = max(moment, self.start - 1)
+        found = self.trigger.after(moment, anchor)
+        return None if found is None or (self.end is not None and found > self.end) else found
+
+    def before(self, moment: int, anchor: int = 0) -> int | None:
+        """The last moment strictly before `moment` and not after the end; None before the start."""
+        if self.end is not None:
+            moment = min(moment, self.end + 1)
+        found = self.trigger.before(moment, anchor)
+        return None if found is None or (self.start is not None and found < self.start) else found
+
+    def count(self, after: int, until: int, anchor: int = 0, limit: int = 1_000_000) -> int:
+        """As the trigger counts, within the bounds."""
+        after = after if self.start is None else max(after, self.start - 1)
+        until = until if self.end is None else min(until, self.end)
+        return self.trigger.count(after, until, anchor, limit) if after < until else 0
+
+    @property
+    def counts_from_completion(self) -> bool:
+        return self.trigger.counts_from_completion
+
+    def first(self, now: int) -> int | None:
+        found = self.trigger.first(now)
+        return None if found is None or self.after(found - 1, now) != found else found
+
+    def describe(self) -> str:
+        """In words: "every hour, from 2026-01-01 00:00:00 UTC until 2027-01-01 00:00:00 UTC"."""
+        start = f", from {show(self.start)}" if self.start is not None else ""
+        return f"{self.trigger.describe()}{start}" + (f", until {show(self.end)}" if self.end is not None else "")
+
+
+Trigger: TypeAlias = Cron | Every | At | AnyOf | Except | Between
+
+
+def _parts(trigger: Any) -> tuple[Trigger, ...]:
+    """Its parts if it is a union already."""
+    if not isinstance(trigger, _Moments):
+        raise InvalidTrigger(f"{trigger!r} is no trigger: join cron(…), every(…) and at(…) with |")
+    return trigger.triggers if isinstance(trigger, AnyOf) else (cast("Trigger", trigger),)
 
 
 def cron(expression: str, *, timezone: str | ZoneInfo = "UTC", dst: DST = "vixie") -> Cron:
@@ -239,13 +438,13 @@ def every(
         raise InvalidTrigger(f"the interval is {interval}: it must not be negative")
     parts = (weeks, days, hours, minutes, seconds, milliseconds)
     total = Fraction(interval // timedelta(microseconds=1), 1000)
-    for (unit, ms), part in zip(_UNITS.items(), parts, strict=True):
-        total += _exact(part, f"{unit}s") * ms
+    for (unit, ms), part in zip(UNITS.items(), parts, strict=True):
+        total += exact(part, f"{unit}s") * ms
     first: int | Literal["now"] | None = None
     if start is not None:
-        first = "now" if start == "now" else _moment(start, "start")
-    grid = None if align is None else _whole_ms(_exact(align, "align") * 1000, "align")
-    return Every(_whole_ms(total, "the interval"), first, grid, after_completion)
+        first = "now" if start == "now" else read_moment(start, "start")
+    grid = None if align is None else whole_ms(exact(align, "align") * 1000, "align")
+    return Every(whole_ms(total, "the interval"), first, grid, after_completion)
 
 
 def at(moment: datetime | float) -> At:
@@ -253,64 +452,4 @@ def at(moment: datetime | float) -> At:
 
     Raises InvalidTrigger for a naive datetime, and for a number that is no moment.
     """
-    return At(_moment(moment, "at()"))
-
-
-def _moment(value: object, name: str) -> int:
-    """Epoch milliseconds of an aware datetime or of epoch seconds."""
-    if isinstance(value, datetime):
-        return _from_datetime(value, name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTrigger(f"{name} is {value!r}: use an aware datetime or epoch seconds")
-    moment = math.floor(_exact(value, name) * 1000)
-    if moment > _LAST:
-        raise InvalidTrigger(f"{name} is {value!r} seconds since 1970, past the year 9999: is it in milliseconds?")
-    return moment
-
-
-def _from_datetime(value: datetime, name: str) -> int:
-    if value.utcoffset() is None:
-        raise InvalidTrigger(
-            f"{name} is {value.isoformat()}, without a time zone: make it aware, for example with "
-            '.replace(tzinfo=ZoneInfo("Europe/Paris")) or datetime.now(UTC)'
-        )
-    return (value - _EPOCH) // _MS
-
-
-def _exact(value: object, name: str) -> Fraction:
-    """The decimal number as it was written (0.1 is a tenth); refuses what is no finite number from 0 up."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTrigger(f"{name} is {value!r}: it must be a number")
-    if not math.isfinite(value) or value < 0:
-        raise InvalidTrigger(f"{name} is {value!r}: it must be finite and not negative")
-    return Fraction(repr(value))
-
-
-def _whole_ms(ms: Fraction, name: str) -> int:
-    if ms <= 0:
-        raise InvalidTrigger(f"{name} is {float(ms):g} ms: it must be at least 1 ms, as in every(seconds=10)")
-    if ms > _LAST:
-        raise InvalidTrigger(f"{name} is {float(ms):g} ms: it must be at most {_LAST} ms")
-    if ms.denominator != 1:
-        raise InvalidTrigger(f"{name} is {float(ms)} ms: it must be a whole number of milliseconds")
-    return int(ms)
-
-
-def _round_up(moment: int, align: int) -> int:
-    return -(-moment // align) * align
-
-
-def _duration(ms: int) -> str:
-    """In the largest unit that divides it: second, 90 seconds, 2 hours."""
-    unit, size = next((unit, size) for unit, size in _UNITS.items() if ms % size == 0)
-    return unit if ms == size else f"{ms // size} {unit}s"
-
-
-def _multiple(ms: int) -> str:
-    words = _duration(ms)
-    return f"a multiple of {words}" if words[0].isdigit() else f"a full {words}"
-
-
-def _show(moment: int) -> str:
-    shown = _EPOCH + moment * _MS
-    return shown.strftime("%Y-%m-%d %H:%M:%S") + (f".{moment % 1000:03}" if moment % 1000 else "") + " UTC"
+    return At(read_moment(moment, "at()"))
