@@ -77,13 +77,16 @@ def valkey_url(valkey_server: Server) -> str:
 @pytest.fixture(
     params=[
         "memory",
+        "sqlite",
         pytest.param("redis", marks=[pytest.mark.server, pytest.mark.redis]),
         pytest.param("valkey", marks=[pytest.mark.server, pytest.mark.valkey]),
     ]
 )
-def store_url(request: pytest.FixtureRequest) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "memory":
         return "memory://"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/duly.db"
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 

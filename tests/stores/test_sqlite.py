@@ -14,14 +14,18 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from duly.errors import FormatError, InvalidURL, StoreFull, StoreRefused, StoreUnavailable
-from duly.stores.base import Store
+from duly.core.lifecycle import Change
+from duly.errors import StoreRefused
+from duly.stores.base import Shard, Store
+from duly.stores.sqlite import wake
 from duly.stores.sqlite.store import SqliteStore
 from duly.testing import ManualClock, conformance
-from duly.testing.conformance.kit import BOUND, Client, Node, job, schedule
+from duly.testing.conformance.kit import BOUND, Client, Node, job, settlement
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = 60
+LONG = 60.0  # seconds; longer than any test
+UNFIT = Change("again", delay=100, unfit_since=1, reason="no task 'x' is declared on this node")
 
 
 class Fixtures:
@@ -124,6 +128,59 @@ async def test_a_push_of_another_process_wakes_a_sleeper(tmp_path: Path, real: S
     assert await asyncio.wait_for(sleeper, 0.5)
 
 
+async def put_back_unfit(shard: Shard, name: str = "unfit") -> None:
+    """A job is claimed and put back, as by a node that does not know its task."""
+    node = Node(shard, name)
+    claimed, fence = await node.claim_one()
+    assert await node.settle(settlement(claimed, fence, UNFIT)) == ["applied"]
+
+
+@pytest.fixture
+async def other(real: SqliteStore) -> AsyncIterator[SqliteStore]:
+    """A second connection to the file, as of another process."""
+    store = real.sibling()
+    await store.connect()
+    yield store
+    await store.close()
+
+
+async def test_a_node_that_put_back_an_unfit_job_leaves_the_token_to_the_others(
+    real: SqliteStore, other: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "OTHERS_SECONDS", LONG)
+    here, there = real.shard("default"), other.shard("default")
+    for n in range(10):
+        await Client(here, f"c{n}").push(job(f"j{n}"))
+        assert await here.wait(BOUND)
+        mine, others = (asyncio.create_task(shard.wait(2 * LONG)) for shard in (here, there))
+        await put_back_unfit(here, f"n{n}")
+        assert await asyncio.wait_for(others, BOUND)
+        assert not mine.done()
+        await here.cancel([f"j{n}"])
+        mine.cancel()
+        await asyncio.wait([mine])
+
+
+async def test_a_node_that_is_alone_takes_the_token_of_an_unfit_job_itself(real: SqliteStore) -> None:
+    shard = real.shard("default")
+    await Client(shard).push(job("a"))
+    assert await shard.wait(BOUND)
+    await put_back_unfit(shard)
+    assert await shard.wait(BOUND)
+
+
+async def test_a_push_is_not_left_to_others_because_an_unfit_job_is(
+    real: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "OTHERS_SECONDS", LONG)
+    shard = real.shard("default")
+    await Client(shard, "first").push(job("a"))
+    assert await shard.wait(BOUND)
+    await put_back_unfit(shard)
+    await Client(shard, "second").push(job("b"))
+    assert await asyncio.wait_for(shard.wait(2 * LONG), BOUND)
+
+
 async def test_a_process_killed_in_mid_traffic_leaves_a_sound_file(tmp_path: Path, real: SqliteStore) -> None:
     for n in range(3):
         process = child("traffic", tmp_path / "duly.db", f"t{n}")
@@ -135,46 +192,7 @@ async def test_a_process_killed_in_mid_traffic_leaves_a_sound_file(tmp_path: Pat
         assert (await real.shard("default").sizes()).pending >= (20 + n) * 5
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
-
-
-async def test_reopening_keeps_everything(tmp_path: Path) -> None:
-    found = []
-    for round in range(2):
-        store = SqliteStore(f"sqlite:///{tmp_path / 'a.db'}?synchronous=full")
-        await store.connect()
-        shard = store.shard("default")
-        if round == 0:
-            await Client(shard).push(job("a", named=True), job("b"), job("c", delay=60_000))
-            await shard.put(schedule())
-            await Node(shard, "n").claim(1)
-        page = await shard.schedules(None, "", 10)
-        found.append((await shard.get(["a", "b", "c"]), page, (await shard.sizes()).pending))
-        await store.close()
-    assert found[0] == found[1]
-    assert found[0][2] == 2
-
-
-async def test_a_full_disk_refuses_and_leaves_nothing_half_written(tmp_path: Path, real: SqliteStore) -> None:
-    shard = real.shard("default")
-    await Client(shard, "before").push(job("a"))
-    assert real._thread is not None
-    await real._thread.run(lambda db: db.execute("PRAGMA max_page_count = 60").fetchone(), writes=False)
-    pushes = [Client(shard, f"c{n}").push(*(job(f"{n}-{i}", body=b"x" * 500) for i in range(50))) for n in range(20)]
-    answers = await asyncio.gather(*pushes, return_exceptions=True)  # queued together: they share a transaction
-    refused = [answer for answer in answers if isinstance(answer, BaseException)]
-    assert refused
-    assert {type(error) for error in refused} == {StoreFull}
-    assert (await shard.sizes()).pending == 1 + 50 * (20 - len(refused))
-    assert (await Node(shard, "n").claim(1)).jobs
-    check_soundness(tmp_path / "duly.db")
-
-
-async def test_a_newer_format_is_refused(tmp_path: Path, real: SqliteStore) -> None:
-    assert real._thread is not None
-    await real._thread.run(lambda db: db.execute("UPDATE meta SET value = value + 1 WHERE name = 'format'").rowcount)
-    with pytest.raises(FormatError, match="upgrade this node"):
-        await SqliteStore(tmp_path / "duly.db").connect()
+# --- the writer ----------------------------------------------------------------------------------------------------
 
 
 async def test_one_step_that_raises_undoes_itself_alone(real: SqliteStore) -> None:
@@ -199,17 +217,3 @@ async def test_a_token_outlives_a_sleeper_that_was_cancelled(real: SqliteStore) 
         await asyncio.wait([sleeper, push])
         assert sleeper.cancelled() or sleeper.result()
         assert await shard.wait(0) is sleeper.cancelled()
-
-
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://x", "sqlite:///:memory:", "sqlite:///a?sync=1"])
-def test_a_url_that_names_no_file_is_refused(url: str) -> None:
-    with pytest.raises(InvalidURL):
-        SqliteStore(url)
-
-
-async def test_it_has_to_be_connected_and_needs_a_folder(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "nowhere" / "a.db")
-    with pytest.raises(StoreUnavailable, match="connect"):
-        await store.shard("default").sizes()
-    with pytest.raises(StoreUnavailable, match="no folder"):
-        await store.connect()

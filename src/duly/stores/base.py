@@ -1,3 +1,4 @@
+# architecture: the contract is one file, in reading order (DESIGN section 6)
 """The store contract, in the order of a job's life; each docstring is a promise, checked by `duly.testing.conformance`.
 
 A store keeps state, makes each verb one atomic step per shard, and owns the clock. It has no policy: what a failed run
@@ -11,7 +12,7 @@ No call takes or returns more than MAX_BATCH ids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -75,7 +76,7 @@ class Settlement(msgspec.Struct, frozen=True):
     """One change to be written if the lease is still held under `fence`.
 
     children are enqueued in the same step; result is kept for result_ms if given. named, unique, priority are the job's
-    own, schedule the one whose living runs it counts among.
+    own, schedule the one whose tick it is: an end or a death is noted there, and the run no longer lives.
     """
 
     id: str
@@ -152,6 +153,8 @@ class ScheduleRecord(msgspec.Struct, frozen=True):
     """A schedule as the store has it. mark, anchor (its creation), next (0: not planned yet; None: no more) in ms.
 
     live: ids of its living runs, as far as its definition counts them. paused: the note, or None.
+    late: ticks fired late. ended, outcome, failures: when its last run ended (0: none has), how ("ended", or
+    "dead: " and why), and how many have died since one ended well.
     """
 
     id: str
@@ -167,6 +170,10 @@ class ScheduleRecord(msgspec.Struct, frozen=True):
     fired: int = 0
     skipped: Mapping[str, int] = {}
     last: int = 0
+    late: int = 0
+    ended: int = 0
+    outcome: str = ""
+    failures: int = 0
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -180,6 +187,8 @@ class Firing(msgspec.Struct, frozen=True):
     """What a node planned for one schedule; written only if (revision, mark) are still those it read.
 
     look: when to look again (None: never). counted: the jobs become living runs. nominals: the jobs' moments.
+    late: how many of them are late. pause: the note with which the schedule is paused in the same step, or None.
+    waits: it only puts the look off until a living run has ended.
     """
 
     id: str
@@ -192,6 +201,9 @@ class Firing(msgspec.Struct, frozen=True):
     nominals: tuple[int, ...] = ()
     skipped: Mapping[str, int] = {}
     counted: bool = False
+    late: int = 0
+    pause: str | None = None
+    waits: bool = False
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -327,7 +339,8 @@ class Schedules(Protocol):
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
         """Per schedule, all or none: `fired` if (revision, mark) are as read: jobs enqueued (an id that is known
-        is left alone), mark, next, look, counters and tick log written; else `stale`, nothing changed."""
+        is left alone), mark, next, look, counters and tick log written; else `stale`, nothing changed. One that `waits`
+        for a run when none lives any more is stale too: the run's settle has asked for a look, which must come."""
         ...
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
@@ -378,4 +391,31 @@ class Store(Protocol):
 
     async def unlock(self, name: str, owner: str) -> bool:
         """Free the lock if `owner` holds it."""
+        ...
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that an examination found. advice: what to do about it; empty if it is as it should be."""
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    advice: str = ""
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A store that can say how healthy its server or file is: a capability, asked for with isinstance."""
+
+    async def examine(self) -> list[Finding]:
+        """What an operator should know, the good and the bad. Changes nothing; needs `connect` first."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A store that can remove what `clear` leaves of a namespace: a capability, asked for with isinstance."""
+
+    async def forget(self) -> None:
+        """Remove every key of this namespace's queues, nodes and streams. For namespaces made for a moment: nobody else
+        may be using it."""
         ...

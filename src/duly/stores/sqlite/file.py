@@ -79,11 +79,13 @@ def open_file(place: Place) -> sqlite3.Connection:
     if not folder.is_dir():
         raise StoreUnavailable(f"{place.url}: there is no folder {folder}; make it, or name another path")
     try:
-        db = sqlite3.connect(place.path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=512)
+        db = open_bare(place)
     except sqlite3.Error as error:
         raise translated(error, place.url) from error
     try:
-        _switch_to_wal(db)
+        _switch_to_wal(db, place)
+        db.execute("PRAGMA wal_autocheckpoint=0")  # see `checkpoint`
+        db.execute("PRAGMA journal_size_limit=0")
         db.execute(f"PRAGMA synchronous={place.synchronous}")
         db.execute("PRAGMA temp_store=memory")
         db.execute("PRAGMA cache_size=-32768")
@@ -96,11 +98,18 @@ def open_file(place: Place) -> sqlite3.Connection:
     return db
 
 
-def _switch_to_wal(db: sqlite3.Connection) -> None:
+def open_bare(place: Place) -> sqlite3.Connection:
+    """A connection in autocommit mode; nothing is read or set yet."""
+    return sqlite3.connect(place.path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=512)
+
+
+def _switch_to_wal(db: sqlite3.Connection, place: Place) -> None:
     """Two processes that do this to a new file at once: one hears "database is locked" at once, whatever its time-out."""
     for left in range(WAL_TRIES, -1, -1):
         try:
-            db.execute("PRAGMA journal_mode=WAL").fetchone()
+            (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode != "wal":
+                raise StoreRefused(f"{place.url}: the file cannot have a write-ahead log: is it on a network drive?")
             return
         except sqlite3.OperationalError as error:
             if not is_locked(error) or not left:

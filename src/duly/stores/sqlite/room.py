@@ -14,6 +14,7 @@ import msgspec
 from duly.clock import Clock
 from duly.stores.base import Limits
 from duly.stores.sqlite.thread import WriterThread
+from duly.stores.sqlite.wake import ANYBODY, OTHERS_FIRST
 
 T = TypeVar("T")
 pack = msgspec.msgpack.Encoder().encode
@@ -70,6 +71,7 @@ class Room:
         self.leased: int = self.before[12]
         self.dead: int = self.before[13]
         self.schedules: int = self.before[14]
+        self.others_first = False
 
     def create(self) -> None:
         """A shard's number is given at its first write."""
@@ -99,8 +101,12 @@ class Room:
 
     # --- what several verbs need -------------------------------------------------------------------------------------
 
-    def leave_token(self) -> None:
-        self.token = 1
+    def leave_token(self, *, others_first: bool = False) -> None:
+        """See `wake`; one that is for anybody stays so."""
+        if not others_first:
+            self.token = ANYBODY
+        elif not self.token:
+            self.token, self.others_first = OTHERS_FIRST, True
 
     def earliest_due(self) -> int | None:
         """The earliest due time of all priorities."""
@@ -235,4 +241,6 @@ class Verbs:
         room.create()
         answer = verb(room, *args)
         room.save()
+        if room.others_first:
+            self._thread().bell.others_first(self._place)
         return answer

@@ -7,15 +7,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from duly.core.lifecycle import Change
 from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
-from duly.stores.editing import added, compared, created, updated
+from duly.stores.editing import compared, created, fired, is_as_read, resumed, run_ended, updated
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
 
 HIDDEN_MS = 1_000
 """How long `due` hides what it hands out: time to plan and fire it."""
-COLUMNS = "id, definition, revision, mark, anchor, next, app, buffer, paused, live, fired, skipped, last"
-SAVE = f"INSERT OR REPLACE INTO schedules (shard, {COLUMNS}, look) VALUES ({', '.join('?' * 15)})"
+COLUMNS = (
+    "id, definition, revision, mark, anchor, next, app, buffer, paused, live, fired, skipped, last, late, ended, outcome, "
+    "failures"
+)
+SAVE = f"INSERT OR REPLACE INTO schedules (shard, {COLUMNS}, look) VALUES ({', '.join('?' * 19)})"
 
 
 class ScheduleVerbs(Verbs):
@@ -47,12 +51,23 @@ class ScheduleVerbs(Verbs):
 
 def _read(row: Any) -> tuple[ScheduleRecord, int | None]:
     """(the record, its next look)."""
-    id, definition, revision, mark, anchor, following, app, buffer, paused, live, fired, skipped, last, look = row
+    id, definition, revision, mark, anchor, following, app, buffer, paused, live, fired, skipped, *rest, look = row
     record = ScheduleRecord(
         id, definition, revision, mark, anchor, following, app, buffer == 1, paused, tuple(unpack(live)), fired,
-        unpack(skipped), last,
+        unpack(skipped), *rest,
     )  # fmt: skip
     return record, look
+
+
+def end_of_run(room: Room, schedule: str, job: str, change: Change) -> None:
+    """The end of a run is noted with its schedule, and one that waited for it is looked at again."""
+    record, look = _load(room, schedule)
+    if record is None:
+        return
+    if record.buffer and record.paused is None:
+        look = room.now
+        room.leave_token()
+    _save(room, run_ended(record, job, change, room.now), look)
 
 
 def _load(room: Room, id: str) -> tuple[ScheduleRecord | None, int | None]:
@@ -63,7 +78,7 @@ def _load(room: Room, id: str) -> tuple[ScheduleRecord | None, int | None]:
 def _save(room: Room, r: ScheduleRecord, look: int | None) -> None:
     room.do(
         SAVE, room.shard, r.id, r.definition, r.revision, r.mark, r.anchor, r.next, r.app, int(r.buffer), r.paused,
-        pack(r.live), r.fired, pack(dict(r.skipped)), r.last, look,
+        pack(r.live), r.fired, pack(dict(r.skipped)), r.last, r.late, r.ended, r.outcome, r.failures, look,
     )  # fmt: skip
 
 
@@ -79,7 +94,9 @@ def _put(room: Room, new: NewSchedule) -> tuple[str, int]:
         room.leave_token()
     _save(room, record, look)
     room.schedules += old is None
-    return "created" if old is None else "updated", record.revision
+    what = "created" if old is None else "updated"
+    _log(room, record.id, record.mark, what, "", 1)
+    return what, record.revision
 
 
 def _schedules(room: Room, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
@@ -115,43 +132,29 @@ def _due(room: Room, limit: int) -> Due:
 
 def _fire(room: Room, node: str, firings: Sequence[Firing]) -> list[str]:
     answers: list[str] = []
-    fired: list[str] = []
+    ids: list[str] = []
     for firing in firings:
         record, _ = _load(room, firing.id)
-        if (
-            record is None
-            or record.paused is not None
-            or (record.revision, record.mark) != (firing.revision, firing.mark)
-        ):
+        if record is None or not is_as_read(record, firing):
             answers.append("stale")
             continue
         _fire_one(room, record, firing)
-        fired += [job.id for job in firing.jobs]
+        ids += [job.id for job in firing.jobs]
         answers.append("fired")
-    room.record("fire", node, len(fired), fired)
+    room.record("fire", node, len(ids), ids)
     return answers
 
 
 def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> None:
-    live, last = record.live, record.last
     if firing.jobs:
         keep(room, firing.jobs)
-        live = (*(live if firing.counted else ()), *(job.id for job in firing.jobs))
-        last = firing.nominals[-1]
-    new = replace(
-        record,
-        mark=firing.new_mark,
-        next=firing.next,
-        live=live,
-        fired=record.fired + len(firing.jobs),
-        skipped=added(record.skipped, firing.skipped),
-        last=last,
-    )
-    _save(room, new, firing.look)
+    _save(room, fired(record, firing), firing.look if firing.pause is None else None)
     for nominal in firing.nominals:
         _log(room, firing.id, nominal, "fired", "", 1)
     for why, count in firing.skipped.items():
         _log(room, firing.id, firing.new_mark, "skipped", why, count)
+    if firing.pause is not None:
+        _log(room, firing.id, firing.new_mark, "paused", firing.pause, 1)
 
 
 def _log(room: Room, id: str, nominal: int, what: str, why: str, count: int) -> None:
@@ -172,7 +175,9 @@ def _steer(room: Room, id: str, remove: bool, paused: str | None) -> bool:
         room.schedules -= 1
     elif paused is not None:
         _save(room, replace(record, paused=paused), None)
+        _log(room, id, room.now, "paused", paused, 1)
     elif record.paused is not None:  # else a repeated resume would pass over what came due between the two
-        _save(room, replace(record, paused=None, mark=room.now, next=0), room.now)
+        _save(room, resumed(record, room.now), room.now)
+        _log(room, id, room.now, "resumed", "", 1)
         room.leave_token()
     return True

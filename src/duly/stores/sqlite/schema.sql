@@ -82,7 +82,8 @@ CREATE TABLE calls (
 CREATE TABLE schedules (
   shard INTEGER NOT NULL, id TEXT NOT NULL, definition BLOB NOT NULL, revision INTEGER NOT NULL, mark INTEGER NOT NULL,
   anchor INTEGER NOT NULL, next INTEGER, app TEXT NOT NULL, buffer INTEGER NOT NULL, paused TEXT,
-  live BLOB NOT NULL, fired INTEGER NOT NULL, skipped BLOB NOT NULL, last INTEGER NOT NULL, look INTEGER,
+  live BLOB NOT NULL, fired INTEGER NOT NULL, skipped BLOB NOT NULL, last INTEGER NOT NULL, late INTEGER NOT NULL,
+  ended INTEGER NOT NULL, outcome TEXT NOT NULL, failures INTEGER NOT NULL, look INTEGER,
   PRIMARY KEY (shard, id)
 ) STRICT;
 CREATE INDEX schedules_look ON schedules (shard, look, id) WHERE look IS NOT NULL;

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from duly.stores.base import Settled, Settlement
 from duly.stores.sqlite.keep import keep
-from duly.stores.sqlite.room import DEAD, FORGET_STEP, IN, LEASED, PENDING, Room, listed, pack, unpack
+from duly.stores.sqlite.room import DEAD, FORGET_STEP, IN, LEASED, PENDING, Room, listed
+from duly.stores.sqlite.schedules import end_of_run
 
 LETTERS: dict[str, Settled] = {"a": "applied", "t": "taken", "c": "cancel asked"}
 REPEATED: dict[str, Settled] = {**LETTERS, "a": "repeated"}
@@ -79,7 +80,7 @@ class _Settling:
             until = room.now + settlement.result_ms
             room.do("INSERT OR REPLACE INTO results VALUES (?,?,?,?)", room.shard, id, until, settlement.result)
         if settlement.schedule is not None:
-            _end_of_run(room, settlement.schedule, id)
+            end_of_run(room, settlement.schedule, id, settlement.change)
         return "a"
 
     def _put_back(self, settlement: Settlement) -> None:
@@ -88,7 +89,7 @@ class _Settling:
         if not self.knows_head:
             self.head, self.knows_head = room.earliest_due(), True
         if due <= room.now or self.head is None or due < self.head:
-            room.leave_token()
+            room.leave_token(others_first=change.unfit_since > 0)
             self.head = due
         room.do(
             "UPDATE jobs SET state=0, at=?, fence=0, node='', started=0, priority=?, attempts=?, crashes=?, "
@@ -111,19 +112,6 @@ def _bury(room: Room, settlement: Settlement) -> None:
     )  # fmt: skip
     room.count(LEASED, -1)
     room.count(DEAD, 1)
-
-
-def _end_of_run(room: Room, schedule: str, id: str) -> None:
-    """The run no longer lives, and a schedule that waited for it is looked at again."""
-    row = room.one("SELECT live, buffer, paused FROM schedules WHERE shard = ? AND id = ?", room.shard, schedule)
-    if row is None:
-        return
-    live, buffer, paused = row
-    left = [job for job in unpack(live) if job != id]
-    room.do("UPDATE schedules SET live = ? WHERE shard = ? AND id = ?", pack(left), room.shard, schedule)
-    if buffer and paused is None:
-        room.do("UPDATE schedules SET look = ? WHERE shard = ? AND id = ?", room.now, room.shard, schedule)
-        room.leave_token()
 
 
 def _trim_dead(room: Room) -> None:

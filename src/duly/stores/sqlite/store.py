@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.errors import StoreUnavailable
-from duly.stores.base import Limits, Registry
+from duly.stores.base import Finding, Limits, Registry
+from duly.stores.sqlite import health
 from duly.stores.sqlite.care import CareVerbs
 from duly.stores.sqlite.file import read_url
 from duly.stores.sqlite.jobs import JobVerbs
@@ -128,3 +129,6 @@ class SqliteStore:
             return freed.rowcount == 1
 
         return await self._run(work)
+
+    async def examine(self) -> list[Finding]:
+        return await self._run(lambda db, _: health.examine(db, self._place), writes=False)

@@ -5,6 +5,8 @@ COMMIT, each in a savepoint so that one that raises undoes itself alone, and ans
 the loop. A batch of reads alone takes no write lock. If the transaction fails as a whole (full disk, failed commit),
 each step is run again in a transaction of its own: a step must therefore do nothing but read and write the file.
 
+The thread closes its file for the time of a fork (see `forks`), and keeps the log short (see `checkpoint`).
+
 While somebody waits for a token, the thread looks every POLL_SECONDS whether another connection has written.
 """
 
@@ -19,7 +21,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from duly.errors import StoreUnavailable
+from duly.clock import SYSTEM_CLOCK
+from duly.errors import StoreError, StoreUnavailable
+from duly.stores.sqlite import forks
+from duly.stores.sqlite.checkpoint import Checkpointer
 from duly.stores.sqlite.file import Place, begin, open_file, roll_back, translated
 from duly.stores.sqlite.wake import Bell, Sleeper
 
@@ -58,7 +63,9 @@ class WriterThread:
         self._opened: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self.bell = Bell()
+        self._checkpointer = Checkpointer(place)
         self._db: sqlite3.Connection | None = None
+        self._forking = self._is_low = False
 
     # --- from the event loop -----------------------------------------------------------------------------------------
 
@@ -107,7 +114,8 @@ class WriterThread:
 
     async def wait(self, shard: tuple[str, str], seconds: float) -> bool:
         """Take the token of a shard, given as (namespace, queue), or wait for it."""
-        sleeper = Sleeper(shard, self._loop.create_future(), self._loop.create_future())
+        until = SYSTEM_CLOCK.monotonic() + seconds
+        sleeper = Sleeper(shard, until, self._loop.create_future(), self._loop.create_future())
         self._check()
         with self._changed:
             self._check()
@@ -127,44 +135,98 @@ class WriterThread:
             raise
         return True
 
+    # --- from the thread that forks ----------------------------------------------------------------------------------
+
+    def lie_low(self) -> None:
+        with self._changed:
+            self._forking = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_low)  # a step under way ends by itself within a bound
+
+    def go_on(self) -> None:
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
     # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _main(self) -> None:
+        forks.enter(self)
         try:
-            self._db = db = open_file(self.place)
-        except BaseException as error:  # told to who waits for it
-            self._stopping = True
-            self._tell([Outcome(self._opened, error=error), Outcome(self._ended)])
-            return
-        self._tell([Outcome(self._opened)])
-        try:
-            while steps := self._next():
-                self._serve(db, steps if steps is not IDLE else ())
+            if self._has_opened():
+                while steps := self._next():
+                    self._serve(steps if steps is not IDLE else ())
         finally:
             self._stopping = True
-            closed = StoreUnavailable(f"{self.place.url} was closed")
-            self._tell([Outcome(step.future, error=closed) for step in self._steps])
-            self._tell([Outcome(sleeper.looked, error=closed) for sleeper in self.bell.close()])
-            db.close()
+            self._refuse(self._steps, StoreUnavailable(f"{self.place.url} was closed"))
+            with self._changed:
+                self._close_file()
+                self._is_low = True
+                self._changed.notify_all()
+            forks.leave(self)
             self._tell([Outcome(self._ended)])
+
+    def _has_opened(self) -> bool:
+        try:
+            self._file()
+        except BaseException as error:  # told to who waits for it
+            self._stopping = True
+            self._tell([Outcome(self._opened, error=error)])
+            return False
+        self._tell([Outcome(self._opened)])
+        return True
 
     def _next(self) -> list[Step] | tuple[Step, ...]:
         """What waits now; IDLE when it is time to look for tokens; empty when all is done."""
         with self._changed:
-            while not self._steps and not self._stopping:
-                if self.bell.has_new:
-                    return IDLE
-                if not self._changed.wait(POLL_SECONDS if self.bell.sleepers else None) and self.bell.sleepers:
+            while self._forking or (not self._steps and not self._stopping):
+                if self._forking:
+                    self._wait_for_the_fork()
+                elif self.bell.has_new or (
+                    not self._changed.wait(POLL_SECONDS if self.bell.sleepers else None) and self.bell.sleepers
+                ):
                     return IDLE
             return [self._steps.popleft() for _ in range(min(MOST, len(self._steps)))]
 
-    def _serve(self, db: sqlite3.Connection, steps: Iterable[Step]) -> None:
+    def _wait_for_the_fork(self) -> None:
+        self._close_file()
+        self._is_low = True
+        self._changed.notify_all()
+        self._changed.wait_for(lambda: not self._forking)
+        self._is_low = False
+
+    def _file(self) -> sqlite3.Connection:
+        """The connection; opened at first, and again after a fork."""
+        if self._db is None:
+            self._db = open_file(self.place)
+        return self._db
+
+    def _close_file(self) -> None:
+        self._checkpointer.close()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+            self.bell.forget()
+
+    def _serve(self, steps: Iterable[Step]) -> None:
         steps = [step for step in steps if not step.future.cancelled() or step.writes]
+        try:
+            db = self._file()
+        except StoreError as error:
+            self._refuse(steps, error)
+            return
         if steps:
             self._tell(self._together(db, steps))
+        wrote = any(step.writes for step in steps)
         if self.bell.sleepers or self.bell.has_new:  # new: one who came and left before he was looked at
-            found = self.bell.look(db, wrote=any(step.writes for step in steps))
-            self._tell([Outcome(future) for future in found])
+            self._tell([Outcome(future) for future in self.bell.look(db, wrote=wrote)])
+        if wrote:
+            self._checkpointer.look(db)
+
+    def _refuse(self, steps: Iterable[Step], error: StoreError) -> None:
+        """An error to everybody who waits; those who have been looked for already hear only that their time ran out."""
+        self._tell([Outcome(step.future, error=error) for step in steps])
+        self._tell([Outcome(sleeper.looked, error=error) for sleeper in self.bell.dismiss()])
 
     def _together(self, db: sqlite3.Connection, steps: list[Step]) -> list[Outcome]:
         """Run all in one transaction; if that fails as a whole, each in its own."""

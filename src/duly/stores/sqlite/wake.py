@@ -2,6 +2,9 @@
 
 Sleepers of this store object stand here in order. A token left by a step of this object is found right after its
 commit; one left by another connection is found because `PRAGMA data_version` changes.
+
+A token of kind OTHERS_FIRST was left by a node that put back a job it cannot run. Taking it at once, which it always
+could, it would also be the one to wake when the job is due again, and no other node would ever get to run it.
 """
 
 from __future__ import annotations
@@ -11,22 +14,28 @@ import sqlite3
 import threading
 from collections import deque
 
+from duly.clock import SYSTEM_CLOCK
 from duly.stores.sqlite.file import begin, roll_back
 
-TAKE = "UPDATE shards SET token = 0 WHERE namespace = ? AND queue = ? AND token = 1"
+ANYBODY, OTHERS_FIRST = 1, 2
+"""Kinds of tokens."""
+OTHERS_SECONDS = 0.1
+"""How long the others are given: more than two of their looks, no more than an unfit job is put back for."""
+TAKE = "UPDATE shards SET token = 0 WHERE namespace = ? AND queue = ? AND token > 0"
 LOOK = "SELECT token FROM shards WHERE namespace = ? AND queue = ?"
 PUT = "UPDATE shards SET token = 1 WHERE namespace = ? AND queue = ?"
 Shard = tuple[str, str]
 
 
 class Sleeper:
-    """One `wait` under way. given: the token is its own, also if its time ran out in the same moment."""
+    """One `wait` under way, until a moment of the monotonic clock. given: the token is its own, also if its time ran out
+    in the same moment."""
 
-    __slots__ = ("given", "left", "looked", "roused", "shard")
+    __slots__ = ("given", "looked", "roused", "shard", "until")
 
-    def __init__(self, shard: Shard, looked: asyncio.Future[None], roused: asyncio.Future[None]) -> None:
-        self.shard, self.looked, self.roused = shard, looked, roused
-        self.given = self.left = False
+    def __init__(self, shard: Shard, until: float, looked: asyncio.Future[None], roused: asyncio.Future[None]) -> None:
+        self.shard, self.until, self.looked, self.roused = shard, until, looked, roused
+        self.given = False
 
 
 class Bell:
@@ -37,6 +46,7 @@ class Bell:
         self.sleepers: dict[Shard, deque[Sleeper]] = {}
         self._new: list[Sleeper] = []
         self._version = -1
+        self._after_others: dict[Shard, float] = {}
 
     @property
     def has_new(self) -> bool:
@@ -51,16 +61,19 @@ class Bell:
         """The sleeper goes: True if the token had become its own."""
         with self._lock:
             if not sleeper.given:
-                sleeper.left = True
                 self._forget(sleeper)
             return sleeper.given
 
-    def close(self) -> list[Sleeper]:
-        """Everybody; those who were looked for already hear nothing more than that their time ran out."""
+    def dismiss(self) -> list[Sleeper]:
+        """Everybody leaves."""
         with self._lock:
             everybody = [sleeper for line in self.sleepers.values() for sleeper in line]
             self.sleepers, self._new = {}, []
             return everybody
+
+    def forget(self) -> None:
+        """The connection was closed: another one counts changes anew."""
+        self._version = -1
 
     def look(self, db: sqlite3.Connection, *, wrote: bool) -> list[asyncio.Future[None]]:
         """Give the tokens that lie there to the first sleepers; answers the futures to be resolved."""
@@ -72,14 +85,30 @@ class Bell:
         if wrote or version != self._version:
             self._version = version
         else:
-            shards = list({sleeper.shard for sleeper in fresh})
+            shards = list({*(sleeper.shard for sleeper in fresh), *self._after_others})
         try:
             for shard in shards:
-                if db.execute(LOOK, shard).fetchone() == (1,) and self._take(db, shard):
+                row = db.execute(LOOK, shard).fetchone()
+                kind = row[0] if row else 0
+                if kind and not self._is_for_others(shard, kind) and self._take(db, shard):
                     futures += self._give(db, shard)
         except sqlite3.Error:  # locked for long: the next look finds it
             self._version = -1
         return [*futures, *(sleeper.looked for sleeper in fresh)]
+
+    def others_first(self, shard: Shard) -> None:
+        """This store object leaves a token of that kind."""
+        self._after_others[shard] = SYSTEM_CLOCK.monotonic() + OTHERS_SECONDS
+
+    def _is_for_others(self, shard: Shard, kind: int) -> bool:
+        """Whether the token has to be left to others yet. One who cannot wait for the end of that gets it at once."""
+        moment = self._after_others.get(shard, 0.0)
+        if kind == OTHERS_FIRST and SYSTEM_CLOCK.monotonic() < moment:
+            with self._lock:
+                line = self.sleepers.get(shard)
+                return not line or line[0].until > moment
+        self._after_others.pop(shard, None)
+        return False
 
     def put_back(self, shard: Shard, db: sqlite3.Connection) -> None:
         """A step: leave the token of a shard again."""
