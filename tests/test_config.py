@@ -96,7 +96,7 @@ def test_queues_may_be_a_list_and_each_counts_once() -> None:
         ({"tags": [None]}, "tags=[None]"),
         ({"logger": "duly"}, "logger='duly'"),
         ({"leese": 5}, "unknown setting 'leese'; did you mean 'lease'?"),
-        ({"workers": 5}, "unknown setting 'workers'; known: app, concurrency"),
+        ({"workers": 5}, "unknown setting 'workers'; known: app, child_jobs"),
     ],
     ids=str,
 )

@@ -20,7 +20,10 @@ class Config:
     """Settings of a node. Durations in seconds.
 
     namespace: separates applications that share a store. app: owns the schedules declared in code.
-    concurrency: slots. threads: for sync handlers (None: as many as slots). queues: those this node serves.
+    concurrency: slots. threads: for sync handlers (None: as many as slots).
+    children: child processes at most, for handlers with executor="process" (None: as many as there are processors).
+    child_jobs: runs after which a child is replaced. child_memory: megabytes above which it is (None: never).
+    queues: those this node serves.
     lease: how long a silent node keeps its jobs. grace: what running jobs get at a stop. poll: the safety poll.
     tags: free labels of the node. history: entries kept in the streams. remember: how long the ids that users gave
     stay known after their end. unfit_for: how long misfit arguments are put back before the job is dead.
@@ -31,6 +34,9 @@ class Config:
     app: str = "default"
     concurrency: int = 100
     threads: int | None = None
+    children: int | None = None
+    child_jobs: int = 1000
+    child_memory: int | None = None
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
     lease: float = 10.0
     grace: float = 20.0
@@ -46,7 +52,7 @@ class Config:
         for name, least, most in _RANGES:
             value = getattr(self, name)
             whole = name in _WHOLE
-            if name == "threads" and value is None:
+            if name in _MAY_BE_NONE and value is None:
                 continue
             kind = int if whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
@@ -74,10 +80,14 @@ class Config:
         return int(self.lease * 1000)
 
 
-_WHOLE = ("concurrency", "threads", "history")
+_WHOLE = ("concurrency", "threads", "children", "child_jobs", "child_memory", "history")
+_MAY_BE_NONE = ("threads", "children", "child_memory")
 _RANGES = (
     ("concurrency", 1, 100_000),
     ("threads", 1, 10_000),
+    ("children", 1, 10_000),
+    ("child_jobs", 1, 1_000_000_000),
+    ("child_memory", 1, 100_000_000),
     ("lease", 1, 86_400),
     ("grace", 0, 86_400),
     ("poll", 0.05, 60),

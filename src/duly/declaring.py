@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 from duly.core.job import Options, make_options
 from duly.core.trigger import Trigger, cron
 from duly.errors import DuplicateTask, UnknownTask, nearest
+from duly.recurring import SCHEDULE_OPTIONS, Declaration, declare, on_own_grid, split_interval
 from duly.runtime.context import Context
 from duly.runtime.emitter import Emitter, Listener
 from duly.runtime.handler import Handler
-from duly.schedules import SCHEDULE_OPTIONS, Declaration, declare, name_of, on_own_grid, split_interval
-from duly.task import Decorator, Task, TaskBook, default_name, names_of, plain_function, task_options
+from duly.task import Decorator, Task, TaskBook, default_name, name_of, names_of, plain_function, task_options
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -102,6 +102,7 @@ class Declaring:
     def bind(self, name: str, handler: Callable[..., Any], **options: Any) -> Task[..., Any]:
         """Give the task `name` a handler, at run time too; `*` takes what no other name takes. Replaces a former one."""
         bound = Handler(make_options({"name": name}).name or name, plain_function(handler), task_options(options))
+        bound.require_importable()
         self._book.remove(name)
         self._book.add(bound)
         return Task(self._scheduler, bound)

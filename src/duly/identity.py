@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIX = 10
+_chance: Callable[[int], bytes] = os.urandom
 
 
 def _text(number: int, width: int) -> str:
@@ -32,10 +34,11 @@ class _Process:
     def renew(self) -> None:
         self.generation = uuid.uuid4().hex
         self.lock = threading.Lock()  # the parent's may be held, by a thread that the child does not have
-        self._fill()
+        self.begin_anew()
 
-    def _fill(self) -> None:
-        self.prefix = _text(int.from_bytes(os.urandom(8)), _PREFIX)
+    def begin_anew(self) -> None:
+        """Another prefix."""
+        self.prefix = _text(int.from_bytes(_chance(8)), _PREFIX)
         self.middles = (_text(a, 4) for a in range(len(_DIGITS) ** 4))
         self.ids: Iterator[str] = iter(())
 
@@ -47,7 +50,7 @@ class _Process:
                 return id
             middle = next(self.middles, None)
             if middle is None:  # 57 billion ids: a new prefix
-                self._fill()
+                self.begin_anew()
                 middle = next(self.middles)
             self.ids = map((self.prefix + middle).__add__, _ENDS)
             return next(self.ids)
@@ -66,9 +69,23 @@ def new_job_id() -> str:
 
 def new_name() -> str:
     """A fresh name for a node, a client or the owner of a lock."""
-    return uuid.uuid4().hex
+    return uuid.UUID(bytes=_chance(16), version=4).hex
 
 
 def generation() -> str:
     """The same text for as long as this process is the same; another one in a forked child."""
     return _process.generation
+
+
+@contextmanager
+def names_from(chance: Callable[[int], bytes]) -> Iterator[None]:
+    """For simulations: inside the block, names come from `chance`, a function as `random.Random.randbytes`, so that the
+    same seed gives the same names. For the whole process; not for programs that share a store with others."""
+    global _chance  # noqa: PLW0603 - one source for the process is what this module is
+    former, _chance = _chance, chance
+    _process.begin_anew()
+    try:
+        yield
+    finally:
+        _chance = former
+        _process.begin_anew()

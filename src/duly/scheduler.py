@@ -11,23 +11,24 @@ from typing import Any
 
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.config import SETTINGS, Config, make_config, resolve_url
-from duly.core.job import Options, make_options
+from duly.core.job import Options, make_options, push_options
 from duly.declaring import Declaring
 from duly.errors import ConfigurationError, InvalidOption, NotAccepting
 from duly.handle import JobHandle, Jobs, Queues
 from duly.identity import generation
 from duly.locks import DAY, Lock
+from duly.reconciler import Reconciler
 from duly.runtime import forward
 from duly.runtime.emitter import Emitter
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
-from duly.schedules import Schedules, name_of
+from duly.schedules import Schedules
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
 from duly.sync import Sync
-from duly.task import Call, JobRequest, arguments, named
+from duly.task import Call, JobRequest, arguments, name_of, named
 from duly.version import __version__
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
@@ -46,6 +47,9 @@ class Scheduler(Declaring):
     lifespan: a function that returns an async context manager; what it yields is `ctx.state`.
     middleware: async functions (ctx, call_next) around every handler. clock: for tests.
     """
+
+    node_class = Node
+    """What `start` makes; a simulation makes one without threads."""
 
     def __init__(self, url: str | None = None, *, lifespan: Lifespan | None = None, middleware: Sequence[Middleware] = (),
                  clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
@@ -182,7 +186,7 @@ class Scheduler(Declaring):
             raise InvalidOption(f"push({task!r}, …) takes one payload; give several arguments as args=[…]")
         name, handler = self.resolve(task, remote=remote)
         declared = handler.options if handler is not None else Options()
-        call: Call[..., Any] = Call(self, name, handler, declared, make_options(options))
+        call: Call[..., Any] = Call(self, name, handler, declared, push_options(options))
         return call.job(*(payload or args), **kwargs)
 
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:
@@ -265,12 +269,18 @@ class Scheduler(Declaring):
         """Run jobs in the current event loop until `stop`. Raises StoreError if the store cannot be reached."""
         if self._node is not None:
             raise ConfigurationError("this scheduler is started already")
+        self._book.require_importable()
         await self.connect()
         try:
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
-            node = Node(self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__)
+            node = self.node_class(
+                self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__
+            )
+            reconciler = Reconciler(self, self._declarations.values())
+            node.manifest = await reconciler.begin()
             await self.store.beat(node.id, node.record(), int(3 * self.config.lease * 1000), self.config.queues)
-            await self.schedules.put_declared(self._declarations.values(), self.config.app, self.config.logger)
+            await reconciler.tick()
+            node.serve("reconciler", reconciler.tick)
         except BaseException:
             await self._resources.aclose()
             await self.close()
@@ -298,8 +308,23 @@ class Scheduler(Declaring):
             self._resources = AsyncExitStack()
             await self.close()
 
-    def run(self) -> None:
-        """Be a worker process: run until SIGINT or SIGTERM, then stop gracefully; a second signal ends at once."""
-        from duly.runtime.process import run_until_signal
+    def run(
+        self, *, max_jobs: int | None = None, max_memory: float | None = None, supervisor: int | None = None
+    ) -> None:
+        """Be a worker process: run until SIGINT or SIGTERM, then stop gracefully; a second signal ends at once.
 
-        run_until_signal(self.start, self.stop)
+        max_jobs, max_memory: stop gracefully, too, once about so many jobs have ended (10 % more or less, so that
+        processes do not all stop together), or above so many megabytes; who keeps the process running starts a fresh
+        one. Raises InvalidOption. supervisor: a descriptor; see `duly.runtime.process.Link`.
+        """
+        from duly.runtime.process import Link, run_until_stopped
+        from duly.runtime.recycling import Recycling
+
+        recycling = Recycling(max_jobs, max_memory)
+
+        async def start() -> None:
+            await self.start()
+            assert self._node is not None
+            self._node.worker.run_ended = recycling.run_ended
+
+        run_until_stopped(start, self.stop, self.config, recycling, None if supervisor is None else Link(supervisor))

@@ -11,7 +11,7 @@ import msgspec
 
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
-from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options
+from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options, push_options
 from duly.errors import ConfigurationError, DuplicateTask, InvalidOption
 from duly.identity import new_job_id
 from duly.runtime.context import Context
@@ -56,7 +56,7 @@ class Call(Generic[P, R]):
 
     def options(self, **options: Any) -> Call[P, R]:
         """The same with further options over these. Raises InvalidOption."""
-        return Call(self._scheduler, self.task, self._handler, self._declared, make_options(options, self._given))
+        return Call(self._scheduler, self.task, self._handler, self._declared, push_options(options, self._given))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobRequest:
         """The job, built and validated, for `push_many` or `ctx.push`. Raises InvalidArguments, EncodingError, TooLarge."""
@@ -235,6 +235,11 @@ class TaskBook:
     def knows(self, name: str) -> bool:
         return name in self.tasks or name in self._aliases
 
+    def require_importable(self) -> None:
+        """Raises ConfigurationError, naming the task, if a child process could not find the handler of one."""
+        for handler in self.tasks.values():
+            handler.require_importable()
+
     def names(self) -> list[str]:
         return sorted([*self.tasks, *self._aliases])
 
@@ -261,3 +266,10 @@ def arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
         raise InvalidOption(f"kwargs={kwargs!r}: give a mapping from names to arguments, such as {{'order_id': 42}}")
     return tuple(args), dict(kwargs or {})
+
+
+def name_of(task: Any) -> str | None:
+    """The name of a task object, or None for anything else."""
+    if isinstance(task, Task):
+        return task.name
+    return task.task if isinstance(task, Call) else None

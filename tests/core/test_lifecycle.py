@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from duly.core.job import Claimed, Holder, Policy
 from duly.core.lifecycle import (
+    DIED_DELAY_MS,
     END,
     ISOLATED_DELAY_MS,
     TRANSITIONS,
@@ -92,6 +93,8 @@ CASES = [
     (Ending.INTERRUPTED, ONCE, "dead", 0, 0, "lost: why"),
     (Ending.CRASHED, RETRIED, "dead", 0, 0, "crashed: why"),
     (Ending.CRASHED, ONCE, "dead", 0, 0, "crashed: why"),
+    (Ending.DIED, RETRIED, "again", DIED_DELAY_MS, 0, "why"),
+    (Ending.DIED, ONCE, "dead", 0, 0, "lost: why"),
     (Ending.LOST, RETRIED, "dead", 0, 0, "lost: why"),
     (Ending.LOST, ONCE, "dead", 0, 0, "lost: why"),
     (Ending.EXPIRED, RETRIED, "end", 0, 0, "expired: why"),
@@ -246,10 +249,24 @@ def test_a_job_that_loses_its_node_too_often_is_crashed(limit: int) -> None:
     policy = Policy(max_crashes=limit)
     for crashes in range(1, limit):
         assert admit(job(before=Holder(1, "gone", False), crashes=crashes), policy, NOW) is None
-    found = admit(job(before=Holder(1, "gone", False), crashes=limit), policy, NOW)
+    found = admit(job(before=Holder(1, "gone", limit > 1), crashes=limit), policy, NOW)  # a suspect's start is marked
     assert found is not None
     assert found.ending is Ending.CRASHED
     assert f"{limit} times" in found.reason
+
+
+def test_a_job_whose_process_dies_is_tried_again_until_it_has_crashed_too_often() -> None:
+    policy = Policy(max_crashes=3)
+    found = [change(Ending.DIED, policy, job(attempts=2, crashes=n), reason="killed") for n in range(3)]
+    assert [(c.verb, c.attempts, c.crashes) for c in found] == [("again", 2, 1), ("again", 2, 2), ("dead", 2, 3)]
+    assert found[-1].reason == "crashed: killed"
+
+
+def test_a_suspect_whose_node_fell_before_it_started_is_not_the_culprit() -> None:
+    policy = Policy(max_crashes=3)
+    assert admit(job(before=Holder(1, "gone", False), crashes=3), policy, NOW) is None
+    assert admit(job(before=Holder(1, "gone", False), crashes=9), policy, NOW) is None
+    assert is_suspect(job(crashes=3), policy)
 
 
 def test_crashes_of_the_past_do_not_end_a_job_that_was_put_back_since() -> None:
@@ -294,13 +311,21 @@ def test_no_change_loses_a_count_or_turns_back_time(of: Claimed, outcome: Outcom
     assert ("leased", f"settle {found.verb}") in TRANSITIONS
     assert found.delay >= 0
     if found.verb != "end":
-        assert found.crashes == of.crashes
+        assert found.crashes - of.crashes == (outcome.ending is Ending.DIED)
         assert found.attempts - of.attempts in (0, 1)
     if found.verb == "again":
         assert not found.keep_result
 
 
-ENDED_RUNS = (Ending.RAISED, Ending.RETRY_IN, Ending.TIMED_OUT, Ending.INTERRUPTED, Ending.LOST, Ending.CRASHED)
+ENDED_RUNS = (
+    Ending.RAISED,
+    Ending.RETRY_IN,
+    Ending.TIMED_OUT,
+    Ending.INTERRUPTED,
+    Ending.LOST,
+    Ending.CRASHED,
+    Ending.DIED,
+)
 
 
 @given(jobs, st.sampled_from(ENDED_RUNS), policies)

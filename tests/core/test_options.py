@@ -40,6 +40,7 @@ GOOD: dict[str, Any] = {
     "expires": 9,
     "keep_result": True,
     "max_crashes": 10,
+    "executor": "process",
 }
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -102,6 +103,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_crashes": 1001}, "max_crashes=1001"),
     ({"max_crashes": True}, "max_crashes=True"),
     ({"max_crashes": 3.0}, "max_crashes=3.0"),
+    ({"executor": "fork"}, "executor='fork'"),
+    ({"executor": True}, "give 'thread' or 'process'"),
     ({"delay": 1, "at": 2_000_000_000}, "give one of them"),
     ({"delivery": "at_most_once", "retry": 3}, "retry= cannot be given with it"),
     ({"delivery": "at_most_once", "retry": Retry(limit=1)}, "retry= cannot be given with it"),

@@ -5,7 +5,7 @@
     then     with a flag set: one byte length and the key id, one byte length and the signature (reserved)
     then     msgpack array [task, args, kwargs?, options?, origin?], trailing absent parts left out
 
-`options` is a map of those set at push; `origin` is [schedule id, nominal ms, counted] for a tick.
+`options` is a map of those set at push; `origin` is [schedule id, nominal ms] for a tick.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ MAX_BYTES = 1_000_000
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """The tick a job was made for: nominal is epoch ms; counted says that the schedule tracks its living runs."""
+    """The tick a job was made for: nominal is epoch ms."""
 
     schedule: str
     nominal: int
-    counted: bool = False
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ RESULT_SECONDS = 3600.0
 MAX_CRASHES = 3
 
 Delivery = Literal["at_least_once", "at_most_once"]
+Executor = Literal["thread", "process"]
 
 
 class Unique(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +63,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: float | None = None
     keep_result: float | None = None
     max_crashes: int | None = None
+    executor: Executor | None = None
 
 
 OPTION_NAMES = Options.__struct_fields__
 RUN_OPTIONS = ("retry", "retry_timeout", "timeout", "lease", "delivery", "expires", "keep_result", "max_crashes")
 """The options an envelope carries when they were set at push; the running node's declaration fills the rest."""
+DECLARED_OPTIONS = ("executor",)
+"""The options that a declaration alone may set."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,8 +112,9 @@ class Holder(msgspec.Struct, frozen=True):
 class Claimed(msgspec.Struct):
     """One job as `claim` returns it. Times are epoch ms of the store's clock.
 
-    attempts: failures counted so far. crashes: leases that ended with their node. unfit_since: 0, or when a node
-    first could not run it. before: the former holder, if this is a take-over. cancelled: a cancel was asked.
+    attempts: failures counted so far. crashes: leases that ended with their node, and runs whose child process died.
+    unfit_since: 0, or when a node first could not run it. before: the former holder, if this is a take-over.
+    cancelled: a cancel was asked.
     """
 
     id: str
@@ -220,6 +225,12 @@ def _delivery(value: Any) -> Delivery:
     return value  # type: ignore[no-any-return]
 
 
+def _executor(value: Any) -> Executor:
+    if value not in ("thread", "process"):
+        raise InvalidOption(f"executor={value!r}: give 'thread' or 'process'")
+    return value  # type: ignore[no-any-return]
+
+
 def _keep_result(value: Any) -> float:
     if isinstance(value, bool):
         return RESULT_SECONDS if value else 0.0
@@ -249,6 +260,7 @@ _CHECKS: Mapping[str, Any] = {
     "expires": lambda v: duration("expires", v, zero=False),
     "keep_result": _keep_result,
     "max_crashes": _max_crashes,
+    "executor": _executor,
 }
 
 
@@ -277,6 +289,16 @@ def make_options(given: Mapping[str, Any], base: Options | None = None) -> Optio
     if options.replace and options.id is None and known.get("replace"):
         raise InvalidOption("replace=True needs id=: it says which pending job is to be replaced")
     return options
+
+
+def push_options(given: Mapping[str, Any], base: Options | None = None) -> Options:
+    """`make_options` for one push or schedule. Raises InvalidOption also for what belongs to the declaration alone."""
+    for name in DECLARED_OPTIONS:
+        if given.get(name) is not None:
+            raise InvalidOption(
+                f"{name}={given[name]!r} belongs to the task, not to one push: declare it, @scheduler.task({name}=…)"
+            )
+    return make_options(given, base)
 
 
 def make_policy(declared: Options, pushed: Options | None = None) -> Policy:

@@ -41,6 +41,7 @@ TRANSITIONS: Mapping[tuple[State, str], State] = {
 UNFIT_DELAY_MS = (100, 5_000)
 """The least and the most that an unfit job is put back for."""
 ISOLATED_DELAY_MS = 500
+DIED_DELAY_MS = 1_000
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -69,7 +70,8 @@ def admit(job: Claimed, policy: Policy, now: int) -> Outcome | None:
             return Outcome(
                 Ending.LOST, reason=f"its node {job.before.node} vanished after the start; it may not start again"
             )
-        if job.crashes >= policy.max_crashes:
+        # A suspect's start is marked: one whose node fell before that waited beside the culprit. The first crash has no mark.
+        if job.crashes >= policy.max_crashes and (job.before.started or job.crashes == 1):
             return Outcome(Ending.CRASHED, reason=f"its node was lost {job.crashes} times, last {job.before.node}")
     if policy.expires is not None and now > job.enqueued_at + policy.expires * 1000:
         return Outcome(Ending.EXPIRED, reason=f"not run within {policy.expires:g} s of its push")
@@ -104,6 +106,8 @@ def decide(job: Claimed, outcome: Outcome, policy: Policy, now: int, roll: float
         if policy.at_most_once:
             return _dead(job, outcome, keep, "lost")
         return _again(job, int(outcome.seconds * 1000), outcome)
+    if ending is Ending.DIED:
+        return _died(job, outcome, policy)
     if ending is Ending.ISOLATED:
         return _again(job, ISOLATED_DELAY_MS, outcome)
     if ending in (Ending.UNFIT, Ending.MISFIT):
@@ -128,6 +132,16 @@ def _failed(job: Claimed, outcome: Outcome, policy: Policy, delay: int, why: str
         outcome.error,
         outcome.trace,
     )
+
+
+def _died(job: Claimed, outcome: Outcome, policy: Policy) -> Change:
+    """Its child process died under it: a crash, counted as if its node had died, though the node lives."""
+    counted = msgspec.structs.replace(job, crashes=job.crashes + 1)
+    if policy.at_most_once:
+        return _dead(counted, outcome, policy.keep_result > 0, "lost")
+    if counted.crashes >= policy.max_crashes:
+        return _dead(counted, outcome, policy.keep_result > 0, "crashed")
+    return _again(counted, DIED_DELAY_MS, outcome)
 
 
 def _again(job: Claimed, delay: int, outcome: Outcome) -> Change:

@@ -25,6 +25,7 @@ class Ending(enum.Enum):
     HANDED_BACK = "handed back"
     INTERRUPTED = "interrupted"
     CRASHED = "crashed"
+    DIED = "died"
     LOST = "lost"
     EXPIRED = "expired"
     ISOLATED = "isolated"
@@ -48,6 +49,17 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 RETURNED_NONE = Outcome(Ending.RETURNED)
+
+
+class ChildFailed(Exception):
+    """How a run in a child process ended, where it neither returned nor raised a HandlerSignal.
+
+    What middleware around such a handler catches: the exception itself stays in the child.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.reason)
 
 
 class HandlerSignal(Exception):

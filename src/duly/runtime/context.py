@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from duly.core import codec
+from duly.core.codec import Envelope
+from duly.core.job import Claimed
 from duly.errors import InvalidOption
 
-if TYPE_CHECKING:
-    from duly.runtime.run import Run
+
+class Told(Protocol):
+    """A run, as far as a handler is told of it: on its node, or in a child process of it."""
+
+    @property
+    def job(self) -> Claimed: ...
+    @property
+    def envelope(self) -> Envelope: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def cancel_reason(self) -> str | None: ...
+    @property
+    def children(self) -> list[Any]: ...
+    @property
+    def state(self) -> Any: ...
+    @property
+    def report(self) -> Callable[[bytes], None]: ...
 
 
 class JobInfo(msgspec.Struct, frozen=True):
@@ -40,7 +60,7 @@ class Context:
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Told) -> None:
         self._run = run
 
     @property
@@ -51,7 +71,7 @@ class Context:
         return JobInfo(
             run.job.id,
             run.envelope.task,
-            run.line.queue,
+            run.queue,
             run.job.priority,
             run.job.enqueued_at / 1000,
             origin.schedule if origin else None,
@@ -65,7 +85,7 @@ class Context:
 
     @property
     def crashes(self) -> int:
-        """How often a lease of this job ended with its node."""
+        """How often a lease of this job ended with its node, or its child process died."""
         return self._run.job.crashes
 
     @property
@@ -80,16 +100,15 @@ class Context:
 
     @property
     def state(self) -> Any:
-        """What the scheduler's `lifespan` yielded."""
-        return self._run.line.worker.state
+        """What the scheduler's `lifespan` yielded; None in a child process, where the lifespan does not run."""
+        return self._run.state
 
     def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
         """Publish how far the run is (0 to 1); kept under its fence, sent with a renewal soon after.
 
         To be awaited in async handlers; a sync handler simply calls it.
         """
-        self._run.progress = codec.pack((float(fraction), str(message)))
-        self._run.line.worker.nudge()
+        self._run.report(codec.pack((float(fraction), str(message))))
         return _Done()
 
     def push(self, task: Any, *args: Any, **kwargs: Any) -> str:
@@ -108,7 +127,7 @@ class Context:
         return request.new.id  # type: ignore[no-any-return]
 
 
-_current: ContextVar[Run] = ContextVar("duly_run")
+_current: ContextVar[Told] = ContextVar("duly_run")
 
 
 def current() -> Context:

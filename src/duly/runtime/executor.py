@@ -1,4 +1,5 @@
-"""Runs handlers: async ones as tasks of the loop, sync ones in threads; every end becomes one Outcome.
+"""Runs handlers: async ones as tasks of the loop, sync ones in threads, either in child processes where the task says so;
+every end becomes one Outcome.
 
 A thread cannot be stopped: one that is over its time-out is abandoned, its job settled as timed out, its slot kept
 until it really ends.
@@ -18,7 +19,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from duly.core.outcome import RETURNED_NONE, Discard, Ending, Fail, HandlerSignal, Outcome, RetryIn, Snooze
+from duly.core.outcome import RETURNED_NONE, ChildFailed, Discard, Ending, Fail, HandlerSignal, Outcome, RetryIn, Snooze
+from duly.runtime.children import Children, plain
 from duly.runtime.context import Context, _current
 from duly.runtime.middleware import Middleware, call_through
 from duly.runtime.run import CancelReason, Run
@@ -39,6 +41,8 @@ def outcome_of(error: BaseException) -> Outcome:
             return Outcome(Ending.DISCARDED, reason=_text(error.why)[:500])
         if isinstance(error, Fail):
             return Outcome(Ending.FAILED, reason=_text(error.why)[:500] or "the handler said so")
+    if isinstance(error, ChildFailed):
+        return error.outcome
     words = _text(error)
     text = f"{type(error).__name__}: {words}" if words else type(error).__name__
     trace = _text("".join(traceback.format_exception(error)))[-TRACE_BYTES:]
@@ -74,25 +78,29 @@ def refuse_awaitable(value: Any) -> Any:
 
 
 class LoopExecutor:
-    """Async handlers, and sync ones wrapped in middleware."""
+    """Async handlers, those that run in child processes, and sync ones wrapped in middleware."""
 
-    def __init__(self, ended: Ended, threads: ThreadExecutor, middleware: Sequence[Middleware]) -> None:
-        self._ended, self._threads, self._middleware = ended, threads, tuple(middleware)
+    def __init__(
+        self, ended: Ended, threads: ThreadExecutor, children: Children, middleware: Sequence[Middleware]
+    ) -> None:
+        self._ended, self._threads, self._children, self._middleware = ended, threads, children, tuple(middleware)
 
     def start(self, run: Run) -> None:
         loop = asyncio.get_running_loop()
         timeout = run.policy.timeout
         run.task = loop.create_task(self._run(run))
-        if timeout is not None and run.handler.is_async:
-            run.timer = loop.call_later(timeout, self.cancel, run, "timeout")
-        elif timeout is not None:
+        if timeout is None or run.handler.in_process:  # the time in a child counts from when the child begins
+            return
+        if run.handler.in_thread:
             run.timer = loop.call_later(timeout, self._threads.abandon, run)
+        else:
+            run.timer = loop.call_later(timeout, self.cancel, run, "timeout")
 
     def cancel(self, run: Run, reason: CancelReason) -> None:
         """End a run. A thread cannot be ended: it sees the wish in `ctx.cancelled`, and what it returns still counts."""
         if run.cancel_reason is None:
             run.cancel_reason = reason
-            if run.task is not None and run.handler.is_async:
+            if run.task is not None and not run.handler.in_thread:
                 run.task.cancel()
 
     async def _run(self, run: Run) -> None:
@@ -101,6 +109,8 @@ class LoopExecutor:
         try:
             if self._middleware:
                 value = await self._through_middleware(run)
+            elif handler.in_process:
+                value = await self._children.call(run, self.cancel)
             elif handler.wants_context:
                 value = await handler.fn(Context(run), *run.args, **run.kwargs)
             else:
@@ -113,7 +123,7 @@ class LoopExecutor:
             )
         except BaseException as error:  # SystemExit in a handler ends the run, not the node
             outcome = outcome_of(error)
-        if handler.is_async:
+        if not handler.in_thread:
             if run.timer is not None:
                 run.timer.cancel()
             self._ended(run, outcome)
@@ -125,6 +135,8 @@ class LoopExecutor:
         arguments = (context, *run.args) if run.handler.wants_context else run.args
 
         async def innermost() -> Any:
+            if run.handler.in_process:
+                return plain(await self._children.call(run, self.cancel))
             call = functools.partial(run.handler.fn, *arguments, **run.kwargs)
             return await call() if run.handler.is_async else refuse_awaitable(await self._threads.call(call))
 

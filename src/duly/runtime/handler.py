@@ -14,6 +14,7 @@ from duly.core import codec
 from duly.core.job import RUN_OPTIONS, Options, Policy, make_options, make_policy
 from duly.errors import InvalidArguments, InvalidOption, UnfitJob
 from duly.runtime.context import Context
+from duly.runtime.locate import require_found, target_of
 
 _NO_KWARGS: dict[str, Any] = {}
 _EMPTY_MAP = b"\x80"
@@ -26,6 +27,11 @@ class Handler:
     def __init__(self, name: str, fn: Callable[..., Any], options: Options) -> None:
         self.name, self.fn, self.options = name, fn, options
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+        if self.is_async and options.executor == "thread":
+            raise InvalidOption(f"task {name!r} is async: executor='thread' is for functions that are not")
+        self.in_process = options.executor == "process"
+        self.in_thread = not self.is_async and not self.in_process
+        self.target = target_of(name, fn) if self.in_process else ""
         self.policy = make_policy(options)
         self._policies: dict[Options, Policy] = {}
         parameters, hints = _inspect(fn)
@@ -43,6 +49,11 @@ class Handler:
         self._types = {p.name: hints.get(p.name, Any) for p in parameters}
         self._tuples: dict[int, msgspec.msgpack.Decoder[Any]] = {}
         self._singles: dict[str, msgspec.msgpack.Decoder[Any]] = {}
+
+    def require_importable(self) -> None:
+        """Raises ConfigurationError if it is to run in child processes, and they could not find it."""
+        if self.in_process:
+            require_found(self.name, self.fn, self.target)
 
     def policy_for(self, pushed: Options | None) -> Policy:
         """The declaration's policy with what the push set over it. Raises UnfitJob("envelope") if that makes no sense."""

@@ -35,7 +35,7 @@ class Line:
         self._outbox: list[tuple[Run, Settlement]] = []
         self._sent: list[tuple[Run, Settlement]] = []
         self._claim_n = self._settle_n = 1
-        self._reserved = 0
+        self.reserved = 0
         self._claim_open = False
         self._hungry = True
         self._pass_on = False
@@ -187,12 +187,12 @@ class Line:
     def _claim(self) -> Any:
         config = self.worker.config
         if not self._claim_open:
-            self._reserved = self.worker.reserve()
+            self.reserved = self.worker.reserve()
             self._claim_open = True
             self._pass_on = False
             self._hungry = False
         return self.shard.claim(
-            self.worker.node, self._claim_n, self._reserved, config.lease_ms, self.worker.shortest_lease
+            self.worker.node, self._claim_n, self.reserved, config.lease_ms, self.worker.shortest_lease
         )
 
     async def _renew_first(self) -> bool:
@@ -234,7 +234,7 @@ class Line:
             return _only_store_errors(batch)
         self._claim_n += 1
         self._claim_open = False
-        limit, self._reserved = self._reserved, 0
+        limit, self.reserved = self.reserved, 0
         self.worker.release(limit - len(batch.jobs))
         if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True

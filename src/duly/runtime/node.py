@@ -7,21 +7,24 @@ import contextlib
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from duly.clock import Clock
 from duly.config import Config
+from duly.core.manifest import Manifest
 from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
 from duly.runtime.heartbeat import Heartbeat, HeartbeatThread
+from duly.runtime.locate import require_guarded
 from duly.runtime.loop import Loop
 from duly.runtime.middleware import Middleware
 from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
+from duly.runtime.tzdata import tzdata_version
 from duly.runtime.worker import Handlers, Worker
 from duly.stores.base import Renewed, Store
 
@@ -39,13 +42,19 @@ class NodeRecord(msgspec.Struct, frozen=True):
     concurrency: int
     running: int
     python: str = ""
+    tzdata: str = ""
+    manifest: Manifest | None = None
 
 
 class Node:
     """One running scheduler; its name is fresh at each start."""
 
+    keeper = HeartbeatThread
+    """What runs the heartbeat; a simulation has no threads."""
+
     def __init__(self, store: Store, config: Config, handlers: Handlers, clock: Clock, emitter: Emitter,
                  middleware: Sequence[Middleware] = (), version: str = "") -> None:  # fmt: skip
+        require_guarded()
         self.id = new_name()
         self.config, self.emitter, self.version = config, emitter, version
         self.worker = Worker(self.id, store, config, handlers, clock, emitter, middleware)
@@ -57,18 +66,25 @@ class Node:
         caretaker = Caretaker([line.shard for line in self.worker.lines], config.logger)
         self._care = Loop("caretaker", caretaker.tick, config.logger, cap=60)
         self._services: list[asyncio.Task[None]] = []
-        self._thread = HeartbeatThread(self.heartbeat)
+        self._thread = self.keeper(self.heartbeat)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.manifest: Manifest | None = None
+        self._loops = [self._ticks, self._care]
         self.ticker.wake = self._ticks.wake
         self.worker.looks_due = self.ticker.looks_due
         self.worker.nudge = self._thread.nudge
+
+    def serve(self, name: str, tick: Callable[[], Awaitable[float | None]]) -> None:
+        """One more service beside the node's own, from `start` to `stop`."""
+        self._loops.append(Loop(name, tick, self.config.logger, cap=60))
 
     def record(self) -> bytes:
         """The node's own description, packed."""
         return msgspec.msgpack.encode(
             NodeRecord(
                 self.id, socket.gethostname(), os.getpid(), self.version, self.config.app, self.config.queues,
-                self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(),
+                self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(), tzdata_version(),
+                self.manifest,
             )
         )  # fmt: skip
 
@@ -77,7 +93,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self.worker.state = state
         self._thread.start()
-        self._services = [self._loop.create_task(service.run()) for service in (self._ticks, self._care)]
+        self._services = [self._loop.create_task(service.run()) for service in self._loops]
         self.worker.start()
         self.config.logger.info(
             "node %s serves %s with %d slots", self.id[:8], ", ".join(self.config.queues), self.config.concurrency
@@ -92,8 +108,8 @@ class Node:
     async def stop(self, grace: float | None = None, *, leaving: bool = False) -> None:
         """Stop gracefully: see Worker.stop. Leases are kept to the last."""
         await self.worker.stop(self.config.grace if grace is None else grace, leaving=leaving)
-        self._ticks.stop()
-        self._care.stop()
+        for service in self._loops:
+            service.stop()
         await asyncio.gather(*self._services)
         self._thread.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self.config.lease)

@@ -47,6 +47,12 @@ class Producer:
         """Enqueue up to MAX_BATCH jobs, all or none, in one call."""
         return await self._enqueue(jobs)
 
+    async def register(self) -> None:
+        """The queue becomes known, so that people and `clear` find it; once is enough."""
+        if not self._registered:
+            await self._store.beat("", b"", 1, [self.shard.queue])
+            self._registered = True
+
     async def _send(self) -> None:
         try:
             while self._waiting:
@@ -87,9 +93,7 @@ class Producer:
         backoff, sent = Backoff(LONGEST_PAUSE), False
         while True:
             try:
-                if not self._registered:  # the queue becomes known, so that people and `clear` find it
-                    await self._store.beat("", b"", 1, [self.shard.queue])
-                    self._registered = True
+                await self.register()
                 return await self.shard.enqueue(self._client, n, jobs)
             except (StoreUncertain, StoreUnavailable) as error:
                 sent = sent or isinstance(error, StoreUncertain)

@@ -41,3 +41,17 @@ class Run:  # architecture: a run is created for every job; plain slots and posi
         self.holds_slot = True
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def queue(self) -> str:
+        return self.line.queue
+
+    @property
+    def state(self) -> Any:
+        """What the scheduler's `lifespan` yielded."""
+        return self.line.worker.state
+
+    def report(self, progress: bytes) -> None:
+        """Send packed progress with a renewal, soon."""
+        self.progress = progress
+        self.line.worker.nudge()

@@ -22,7 +22,8 @@ def plan_firing(record: ScheduleRecord, now: int) -> Firing:
     """What to write about one schedule at `now`. Pure. Raises msgspec.MsgspecError if a newer duly defined it."""
     definition: Definition = planning.decode(record.definition)
     live = definition.counted and bool(record.live)
-    plan = planning.plan(definition, record.mark, record.anchor, live, now)
+    standing = planning.Standing(record.mark, record.anchor, live, record.fired, record.failures, record.ended)
+    plan = planning.plan(definition, standing, now)
     return Firing(
         record.id,
         record.revision,
@@ -34,6 +35,9 @@ def plan_firing(record: ScheduleRecord, now: int) -> Firing:
         tuple(plan.moments),
         plan.skipped,
         definition.counted,
+        plan.late,
+        plan.pause,
+        live and definition.held_back and not plan.moments and plan.pause is None,
     )
 
 

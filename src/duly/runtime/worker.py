@@ -18,6 +18,7 @@ from duly.core.job import Claimed, NewJob, Options
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
 from duly.errors import EncodingError, StoreError, UnfitJob
+from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
 from duly.runtime.executor import LoopExecutor, ThreadExecutor
 from duly.runtime.forward import forward
@@ -55,14 +56,16 @@ class Worker:
         self.claiming = False
         self.looks_due: Callable[[Line], None] = lambda _line: None
         self.nudge: Callable[[], None] = lambda: None
+        self.run_ended: Callable[[], None] = lambda: None
         self._share = max(1, config.concurrency // HOLD_SHARE)
         self._suspect: Run | None = None
-        self._dropped: set[Run] = set()
+        self._dropped: dict[Run, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._helpers: set[asyncio.Task[None]] = set()
+        self._helpers: dict[asyncio.Task[None], None] = {}
         self._idle = asyncio.Event()
         self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._freed)
-        self.executor = LoopExecutor(self.ended, self.threads, middleware)
+        self.children = Children(config, clock)
+        self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware)
         self._wrapped = bool(middleware)
         self.lines = [Line(self, store.shard(queue)) for queue in config.queues]
 
@@ -87,7 +90,8 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        return self.config.concurrency - self.free
+        """Slots that runs have; what a claim under way asks for is not taken yet. Other threads may ask."""
+        return max(0, self.config.concurrency - self.free - sum(line.reserved for line in self.lines))
 
     async def stop(self, grace: float, *, leaving: bool) -> None:
         """Claim no more; give runs `grace` seconds; cancel what is left and hand it back uncounted; settle everything.
@@ -96,11 +100,12 @@ class Worker:
         elsewhere a moment later; otherwise their end is waited for, and their leases are kept meanwhile.
         """
         self.stop_claiming()
+        self.children.drain()
         await self._until_idle(grace)
         for run in self.running:
             self.executor.cancel(run, "stop")
         await self._until_idle(grace / 4 + 1, threads=False)
-        threads = [run for run in self.running if not run.handler.is_async]
+        threads = [run for run in self.running if run.handler.in_thread]
         if threads and leaving:
             for run in threads:
                 run.cancel_reason = "timeout"  # abandoned: whatever it still says is not heard
@@ -112,6 +117,7 @@ class Worker:
         for line in self.lines:
             line.close()
         await self._settle_rest()
+        await self.children.close()
         self.threads.close()
         if not leaving:
             await asyncio.get_running_loop().run_in_executor(None, self.threads.join, 1.0)
@@ -119,7 +125,10 @@ class Worker:
     async def _settle_rest(self) -> None:
         """Settlements get one lease to be answered; after that others take the jobs over anyway."""
         _, left = await asyncio.wait(self._tasks, timeout=self.config.lease) if self._tasks else (set(), set())
-        for task in [*left, *self._helpers]:
+        for task in [
+            *(task for task in self._tasks if task in left),
+            *self._helpers,
+        ]:  # in an order that chance has no part in
             task.cancel()
         await asyncio.gather(*self._tasks, *self._helpers, return_exceptions=True)
         unsettled = sum(line.unsettled for line in self.lines)
@@ -129,7 +138,7 @@ class Worker:
     async def _until_idle(self, seconds: float | None, *, threads: bool = True) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while any(threads or run.handler.is_async for run in self.running):
+                while any(threads or not run.handler.in_thread for run in self.running):
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
@@ -177,7 +186,7 @@ class Worker:
             if run is None:
                 continue
             shorter = shorter or run.lease < self.config.lease_ms
-            if run.policy.at_most_once:
+            if run.policy.at_most_once or run.suspect:
                 to_start.append(run)
             else:
                 self._execute(run)
@@ -225,7 +234,7 @@ class Worker:
         """Unfit is not lost: this node cannot run it, another may."""
         ending = Ending.MISFIT if error.reason == "arguments" else Ending.UNFIT
         if job.before is not None and job.before.started:
-            ending = Ending.LOST  # only at-most-once runs are marked as started; put back, it would start again
+            ending = Ending.LOST  # started at most once, or for the last time as a suspect; put back, it would start again
         if run is None:
             empty = codec.Envelope(task="?")
             run = Run(line, job, batch.fence, batch.now, self.config.lease_ms, empty, UNKNOWN, UNKNOWN.policy)
@@ -256,12 +265,12 @@ class Worker:
         run.started = True
         if self.reporter.listens:
             self.reporter.emit("job.started", run)
-        if run.policy.timeout is not None:
+        if run.policy.timeout is not None and not run.handler.in_process:
             run.deadline = self.clock.monotonic() + run.policy.timeout + self.config.grace
-        if run.handler.is_async or self._wrapped:
-            self.executor.start(run)
-        else:
+        if run.handler.in_thread and not self._wrapped:
             self.threads.start(run)
+        else:
+            self.executor.start(run)
 
     def ended(self, run: Run, outcome: Outcome, *, frees: bool = True) -> None:
         """A run is over: decide what that means, and have it settled."""
@@ -269,8 +278,9 @@ class Worker:
         if frees:
             self._free(run)
         if was_started:
-            self._dropped.discard(run)
+            self._dropped.pop(run, None)
             self._idle.set()
+            self.run_ended()
         if run.line.runs.get(run.job.id) is not run:
             return  # its lease was taken meanwhile: nothing of it is written
         if outcome is RETURNED_NONE and not run.children and run.policy.keep_result == 0:
@@ -305,7 +315,7 @@ class Worker:
             children = tuple(r.new if r.queue == here else forward(r.queue, r.new) for r in run.children)
         settlement = Settlement(
             job.id, run.fence, change, job.priority, job.named, job.unique,
-            origin.schedule if origin is not None and origin.counted else None,
+            origin.schedule if origin is not None else None,
             result, int(run.policy.keep_result * 1000), children,
         )  # fmt: skip
         run.line.add(run, settlement)
@@ -347,7 +357,7 @@ class Worker:
         """The lease is another's: the run is cancelled, and nothing of it will be written."""
         del run.line.runs[run.job.id]
         if run.started:
-            self._dropped.add(run)
+            self._dropped[run] = None
             self.executor.cancel(run, "taken")
         else:
             self._free(run)
@@ -378,8 +388,8 @@ class Worker:
 
     def _help(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._helpers.add(task)
-        task.add_done_callback(self._helpers.discard)
+        self._helpers[task] = None
+        task.add_done_callback(lambda done: self._helpers.pop(done, None))
 
 
 def _unknown() -> None:
