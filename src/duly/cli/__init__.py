@@ -15,8 +15,11 @@ from typing import NoReturn
 import click
 
 import duly
+from duly.cli.output import printable
 
-COMMANDS = ("demo", "worker",)
+COMMANDS = (
+    "demo", "worker", "push", "jobs", "schedules", "queues", "nodes", "next", "doctor", "bench", "completion",
+)  # fmt: skip
 """In the order in which the help shows them."""
 
 
@@ -35,12 +38,25 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        known = ctx.resilient_parsing or args[0].startswith("-") or args[0] in COMMANDS  # a shell completes in silence
+        if not known:
             raise click.UsageError(f"there is no command {args[0]!r}; {duly.errors.nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+EPILOG = """\b
+Exit codes: 0 done, 1 failed (no such job, no answer from the store),
+            2 asked wrongly, 130 interrupted.
+Tables are for people; --json prints one document for programs.
+To complete commands with the TAB key: duly completion --help"""
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(duly.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def commands(ctx: click.Context) -> None:
@@ -64,6 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def fail(error: Exception, sentence: str, code: int) -> int:
     """Says what is wrong in one line, whatever line breaks the sentence has; returns the code."""
-    click.echo(f"duly: {' '.join(sentence.split())}", err=True)
+    click.echo(f"duly: {printable(' '.join(sentence.split()))}", err=True)
     logging.getLogger("duly").debug("where that came from:", exc_info=error)
     return code

@@ -61,7 +61,8 @@ def _import(name: str) -> ModuleType:
 
 def _told(name: str, error: Exception) -> str:
     """What the application's code raised, and in which of its lines."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     return f"importing {name} failed: {type(error).__name__}: {error}{place}"
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from duly.cli.application import find_scheduler
+from duly.cli.reload import require_watchfiles
 from duly.errors import ConfigurationError
+from duly.runtime.recycling import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
+RELOAD_GRACE = 1.0
+"""Seconds that running jobs get with --reload, unless --grace says otherwise."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("url", str, "Where state lives, such as redis://localhost:6379/0."),
     ("namespace", str, "Separates applications that share a store."),
     ("queues", "a,b", "The queues to serve."),
-    ("concurrency", int, "Jobs run at once."),
+    ("concurrency", int, "Jobs that one process runs at once."),
     ("threads", int, "Threads for sync handlers."),
+    ("children", int, 'Child processes for handlers with executor="process".'),
+    ("child_jobs", int, "Runs after which a child process is replaced."),
+    ("child_memory", int, "Megabytes above which a child process is replaced."),
     ("lease", float, "Seconds after which the jobs of a silent node are run elsewhere."),
     ("grace", float, "Seconds that running jobs get at a stop."),
     ("poll", float, "Seconds between two looks of an idle node that nobody woke."),
@@ -52,9 +61,37 @@ def with_settings(command: F) -> F:
 @click.command("worker")
 @click.argument("target", metavar="MODULE:ATTRIBUTE")
 @with_settings
-@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True,
-              help="The least level that is logged; DEBUG shows where errors come from.")  # fmt: skip
-def command(target: str, log_level: str, **settings: Any) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Worker processes that this one starts and keeps running, each with --concurrency slots of its own.",
+)
+@click.option(
+    "--max-jobs",
+    type=click.IntRange(1, MOST),
+    metavar="N",
+    help="Jobs (10 % more or less) after which a worker process stops gracefully, to be started afresh.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1, MOST),
+    metavar="MB",
+    help="Megabytes above which a worker process stops gracefully, to be started afresh.",
+)
+@click.option(
+    "--reload", is_flag=True, help="For development: start afresh when a *.py file below the current directory changes."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="The least level that is logged; DEBUG shows where errors come from.",
+)
+@click.option("--supervisor", type=int, hidden=True)  # the descriptor of the link, for `Scheduler.run`
+def command(target: str, processes: int | None, reload: bool, log_level: str, max_jobs: int | None,
+            max_memory: int | None, supervisor: int | None, **settings: Any) -> int:  # fmt: skip
     """Run the jobs of an application.
 
     MODULE:ATTRIBUTE names its scheduler, such as app:scheduler; the module is imported as from the current directory.
@@ -62,14 +99,46 @@ def command(target: str, log_level: str, **settings: Any) -> None:
 
     SIGTERM or Ctrl-C stops gracefully: no new jobs, --grace seconds for those that run, and what is not done by then
     is handed back for other nodes. A second one ends at once.
+
+    With --processes, this process is a supervisor: it starts a successor for each worker that ends, passes SIGTERM and
+    Ctrl-C on, and replaces the workers one by one at SIGHUP. Should it die itself, its workers stop gracefully.
+    Without, a process that --max-jobs or --max-memory stopped is started afresh by what runs it (systemd, Kubernetes).
+
+    \b
+    Exit codes:
+      0      stopped as asked, or by --max-jobs or --max-memory
+      1      failed: the application raised at its import, the store did not answer
+      2      asked wrongly: no such module or scheduler, a value out of its range
+      128+N  ended at once by a second signal, number N
     """
-    set_up_logging(log_level)
+    is_parent = processes is not None or reload
+    set_up_logging(log_level, with_pid=is_parent or supervisor is not None)
+    limits = {"max_jobs": max_jobs, "max_memory": max_memory}
+    if is_parent:
+        return supervise(target, processes or 1, reload, settings | limits | {"log_level": log_level})
     scheduler = find_scheduler(target)
     try:
         scheduler.configure(**settings)
+        scheduler.run(max_jobs=max_jobs, max_memory=max_memory, supervisor=supervisor)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    scheduler.run()
+    return 0
+
+
+def supervise(target: str, processes: int, reload: bool, flags: dict[str, Any]) -> int:
+    """Be the parent of worker processes that get these flags; the exit code."""
+    from duly.cli.supervisor import Supervisor, require_posix
+
+    require_posix()
+    if reload:
+        require_watchfiles()
+        flags = {**flags, "grace": RELOAD_GRACE if flags.get("grace") is None else flags["grace"]}
+    arguments = [target]
+    for name, value in flags.items():
+        if value is not None:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            arguments.append(f"--{name.replace('_', '-')}={text}")
+    return asyncio.run(Supervisor(target, processes, arguments, Path.cwd() if reload else None).run())
 
 
 class IsoFormatter(logging.Formatter):
@@ -79,8 +148,8 @@ class IsoFormatter(logging.Formatter):
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
-def set_up_logging(level: str) -> None:
+def set_up_logging(level: str, *, with_pid: bool = False) -> None:
     """Everything that is logged goes to stderr; an application's own set-up, made at its import, comes after this one."""
     handler = logging.StreamHandler()
-    handler.setFormatter(IsoFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(IsoFormatter(f"%(asctime)s %(levelname)s {'%(process)d ' if with_pid else ''}%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 PENDING = tuple(f"pending:{p}" for p in range(4))
 
+SHARD = (
+    "jobs", "pending", "leased", "running", "attempts", "control", "errors", "progress", "dead", "ended", "unique",
+    "clients", "claims", "schedules", "ticks", "meta", "history", "ticklog", "wake",
+)  # fmt: skip
+"""The names of all keys of a shard, without those of results."""
+
 
 class ShardKeys:
     """The keys of one queue: `{namespace:queue}:name`."""

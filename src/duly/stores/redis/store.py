@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from duly.clock import Clock
 from duly.errors import StoreRefused
-from duly.stores.base import Limits, Registry
-from duly.stores.redis import keys
+from duly.stores.base import Finding, Limits, Registry
+from duly.stores.redis import health, keys
 from duly.stores.redis.care import RedisCare
 from duly.stores.redis.jobs import RedisJobs
 from duly.stores.redis.link import Link
@@ -87,3 +87,12 @@ class RedisStore:
     async def unlock(self, name: str, owner: str) -> bool:
         args = (self._now(), owner)
         return bool(await self._link.call(script("unlock"), (keys.lock(self.namespace, name),), args))
+
+    async def examine(self) -> list[Finding]:
+        return await health.examine(self._link)
+
+    async def forget(self) -> None:
+        for queue in (await self.registry()).queues:
+            await self._link.command(b"UNLINK", *keys.ShardKeys(self.namespace, queue).named(keys.SHARD))
+        for key in keys.registry(self.namespace):
+            await self._link.command(b"UNLINK", key)

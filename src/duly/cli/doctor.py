@@ -1,0 +1,49 @@
+"""`duly doctor`: is everything as it should be, and if not, what to do."""
+
+from __future__ import annotations
+
+import click
+
+from duly.cli.checks import check_cluster, check_machine, check_store
+from duly.cli.connection import with_store
+from duly.cli.grouping import json_option
+from duly.cli.output import show_json, show_record
+from duly.errors import StoreError
+from duly.scheduler import Scheduler
+from duly.stores.base import Finding
+
+MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
+
+
+@click.command("doctor")
+@json_option
+@with_store(connected=False)
+async def command(scheduler: Scheduler, json: bool) -> None:
+    """Check the store, the nodes, the queues and this machine.
+
+    Each line says what was found (✓ well, ! look at it, ✗ wrong) and what to do. Exit code 1 if something is wrong.
+    """
+    findings = await examine(scheduler)
+    wrong = any(finding.level == "error" for finding in findings)
+    if json:
+        show_json({"ok": not wrong, "findings": findings})
+    else:
+        show_record([(MARKS[finding.level], _said(finding)) for finding in findings])
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+def _said(finding: Finding) -> str:
+    return finding.what + (f"\n→ {finding.advice}" if finding.advice else "")
+
+
+async def examine(scheduler: Scheduler) -> list[Finding]:
+    """All findings; a store that does not answer is one of them."""
+    findings: list[Finding] = []
+    try:
+        async with scheduler:
+            findings += await check_store(scheduler)
+            findings += await check_cluster(scheduler)
+    except StoreError as error:
+        findings.append(Finding("error", str(error), "see that it runs, and that --url (or DULY_URL) is right"))
+    return findings + check_machine()
