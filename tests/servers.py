@@ -8,11 +8,13 @@ holds: when this process is gone the pipe ends, and the guard kills the server b
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -58,12 +60,16 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process. `options` are its command line: "--maxmemory", "10mb", "--appendonly", "yes"."""
+    """One server process. `options` are its command line: "--maxmemory", "10mb", "--appendonly", "yes".
 
-    def __init__(self, kind: str, directory: Path, *options: str) -> None:
+    env: what its environment has beside ours.
+    """
+
+    def __init__(self, kind: str, directory: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self.directory = directory
         self.options = options
+        self.env = dict(env or {})
         self.port = 0  # chosen by the first start, kept by a restart
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -138,6 +144,7 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
+                env={**os.environ, **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class NodeProcess:
-    """One `python ARGUMENTS…`, started in the repository's root: `-m duly worker app:scheduler`, or a program."""
+    """One `python ARGUMENTS…`: `-m duly worker app:scheduler`, or a program."""
 
-    def __init__(self, log: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, log: Path, *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         self.command = [sys.executable, *arguments]
-        self._log = log
+        self._log, self._cwd = log, cwd
         self._env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1", **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -34,7 +34,7 @@ class NodeProcess:
     def start(self) -> NodeProcess:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, cwd=ROOT, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.command, cwd=self._cwd, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,  # Ctrl-C is for the tests
             )  # fmt: skip
         guard = f"read _ || kill -9 {self._process.pid}"
