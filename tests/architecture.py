@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"stores"}),
     frozenset({"runtime", "cluster"}),
-    frozenset({"scheduler", "task", "locks", "schedules", "handle", "sending", "declaring", "sync"}),
+    frozenset({"scheduler", "task", "locks", "schedules", "handle", "sending", "declaring", "recurring", "reconciler", "sync"}),
     frozenset({"cli", "dashboard", "contrib", "testing", "__main__"}),
 )
 EDGE = len(LAYERS) - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duly.stores.redis import scripts
-from tools import lifecycle_diagram
+from tools import dst_table, lifecycle_diagram
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,3 +46,11 @@ def test_every_key_of_a_script_is_in_the_data_model() -> None:
         if f"| `{key}`" not in page and f"`{key}`" not in page
     ]
     assert not missing
+
+
+def test_on_the_days_of_the_table_our_moments_are_those_of_cronsim() -> None:
+    """Not that the page is as it would be written today: the rules of a zone change with its government."""
+    rows = [line for line in dst_table.updated(dst_table.PAGE.read_text()).splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == sum(len(texts) for *_, texts in dst_table.CASES)
+    assert [row for row in rows if not row.endswith("| the same |")] == []
+    assert dst_table.PAGE.read_text().count("| the same |") == len(rows)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import inspect
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from duly.config import DEFAULT_QUEUE
-from duly.core import codec
 from duly.core import schedule as planning
-from duly.core.job import DEFAULT_PRIORITY, OPTION_NAMES, NewJob, Options, make_options
+from duly.core.audit import Audit, audit
+from duly.core.job import NewJob, make_options
 from duly.core.schedule import Definition
-from duly.core.trigger import At, Cron, Every, Trigger, every
-from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict, nearest
+from duly.core.trigger import At, Trigger, pinned
+from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict
 from duly.identity import new_job_id
+from duly.recurring import Declaration, Schedulable, after_pending, declare, read_schedulable
 from duly.runtime.ticker import fire_due
 from duly.stores.base import NewSchedule, ScheduleRecord, Shard
-from duly.task import Call, Task, arguments
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -30,20 +28,14 @@ if TYPE_CHECKING:
 PAGE = 200
 JUST_NOW_MS = 60_000
 """A start up to this long ago still counts as a first moment; an older one only sets the grid."""
-SCHEDULE_OPTIONS = ("catch_up", "window", "overlap", "queue")
-FORBIDDEN = ("delay", "at", "id", "replace", "name", "unique")
-
-
-class Declaration(msgspec.Struct, frozen=True):
-    """A schedule that is ready to be put."""
-
-    id: str
-    queue: str
-    definition: Definition
 
 
 class ScheduleView(msgspec.Struct, frozen=True):
-    """A schedule as people look at it. Moments in epoch seconds; next is None if it is not planned, or over."""
+    """A schedule as people look at it. Moments in epoch seconds; next is None if it is not planned, or over.
+
+    last: the last moment that was fired. late: ticks fired more than a second late. ended, outcome: when the last run
+    ended, and how: "ended", or "dead: " and why. failures: runs that have died since one ended well.
+    """
 
     id: str
     queue: str
@@ -57,57 +49,10 @@ class ScheduleView(msgspec.Struct, frozen=True):
     skipped: Mapping[str, int]
     app: str
     living: int
-
-
-def declare(scheduler: Scheduler, id: str, trigger: Any, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
-            options: Mapping[str, Any]) -> Declaration:  # fmt: skip
-    """A validated declaration. Raises InvalidTrigger, InvalidOption, UnknownTask, InvalidArguments, EncodingError."""
-    if not isinstance(trigger, Cron | Every | At):
-        raise InvalidTrigger(f"trigger={trigger!r}: give cron(…), every(…) or at(…)")
-    if not isinstance(id, str) or not id or len(id) > 150 or any(ord(c) < 33 or "\ud800" <= c <= "\udfff" for c in id):
-        raise InvalidOption(f"schedule id {id!r}: give a text of 1 to 150 characters without spaces")
-    args, kwargs = arguments(args, kwargs)
-    for name in FORBIDDEN:
-        if options.get(name) is not None:
-            raise InvalidOption(
-                f"{name}={options[name]!r} makes no sense for a schedule: its ticks have their own ids and times"
-            )
-    own = {n: v for n, v in options.items() if n in SCHEDULE_OPTIONS}
-    pushed = make_options({n: v for n, v in options.items() if n not in SCHEDULE_OPTIONS and n != "remote"})
-    catch_up, window, overlap = planning.policies(
-        own.get("catch_up", "latest"), own.get("window"), own.get("overlap", "allow")
-    )
-    name, handler = scheduler.resolve(task, remote=bool(options.get("remote")))
-    declared = handler.options if handler else Options()
-    if handler is not None:
-        handler.check_call(args, kwargs)
-    body = codec.decode(codec.encode(name, args, dict(sorted(kwargs.items())), codec.pack_options(pushed)))
-    priority = next((p for p in (pushed.priority, declared.priority) if p is not None), DEFAULT_PRIORITY)
-    definition = Definition(trigger, name, body.args, body.kwargs, body.options, priority, catch_up, window, overlap)
-    queue = make_options({"queue": own.get("queue")}).queue or declared.queue
-    return Declaration(id, queue or DEFAULT_QUEUE, definition)
-
-
-def on_own_grid(declaration: Declaration) -> Declaration:
-    """Code-declared intervals lie on the grid of the epoch, shifted by a hash of their id: every deploy agrees on them."""
-    trigger = declaration.definition.trigger
-    if isinstance(trigger, Every) and trigger.start is None and not trigger.after_completion:
-        shift = int.from_bytes(hashlib.blake2b(declaration.id.encode(), digest_size=8).digest()) % trigger.interval
-        trigger = msgspec.structs.replace(trigger, start=shift)
-        definition = msgspec.structs.replace(declaration.definition, trigger=trigger)
-        return msgspec.structs.replace(declaration, definition=definition)
-    return declaration
-
-
-def split_interval(given: Mapping[str, Any]) -> tuple[Every, dict[str, Any]]:
-    """The interval and the options of `@scheduler.every(…)`. Raises InvalidOption, InvalidTrigger."""
-    names = [name for name, p in inspect.signature(every).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    known = (*names, *OPTION_NAMES, *SCHEDULE_OPTIONS, "args", "kwargs", "id")
-    for name in given:
-        if name not in known:
-            raise InvalidOption(f"unknown option {name!r}; {nearest(name, known)}")
-    interval = every(**{name: value for name, value in given.items() if name in names})
-    return interval, {name: value for name, value in given.items() if name not in names}
+    late: int = 0
+    ended: float | None = None
+    outcome: str = ""
+    failures: int = 0
 
 
 class Schedules:
@@ -116,19 +61,52 @@ class Schedules:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
-    async def put(self, id: str, trigger: Trigger, task: Any, *, args: Sequence[Any] = (),
-                  kwargs: Mapping[str, Any] | None = None, revision: int | None = None, **options: Any) -> bool:  # fmt: skip
+    async def put(self, id: str | Schedulable, trigger: Trigger | None = None, task: Any = None, *,
+                  args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, revision: int | None = None,
+                  after_pending: bool = False, **options: Any) -> bool:  # fmt: skip
         """Create or update the schedule `id`: True if it is new, False if it was updated or was equal already.
 
-        A changed trigger fires what is due first, then counts from now. Raises ScheduleConflict if `revision` is given
-        and another edit came first; NotAccepting; and what `declare` raises.
+        A changed trigger fires what is due first, then counts from now; with `after_pending` the moment that is pending
+        stays, and the new trigger counts from there. Raises ScheduleConflict if `revision` is given and another edit
+        came first; NotAccepting; and what `declare` raises.
+
+        In place of an id, trigger and arguments, an object that says them itself (`recurring.Schedulable`), with the task
+        that is to be called with what it serializes to (by default one named after its class, or what is bound to `*`);
+        its updates take effect after the pending moment.
         """
         self._scheduler.require_accepting()
+        if not isinstance(id, str):
+            if not isinstance(id, Schedulable) or trigger is not None or args or kwargs:
+                raise InvalidOption(
+                    f"schedule id {id!r}: give a text, a trigger and a task, or an object that says them itself"
+                )
+            task, (id, trigger, payload) = task or type(id).__name__, read_schedulable(id)
+            args, after_pending = (payload,), True
         declaration = declare(self._scheduler, id, trigger, task, args, kwargs, options)
+        if after_pending:
+            return await self._put_after_pending(declaration, revision)
         what, found = await self.put_declaration(declaration, revision=revision)
         if what == "conflict":
             raise ScheduleConflict(f"schedule {id!r} is at revision {found}, not {revision}: read it again, then edit")
         return what == "created"
+
+    async def _put_after_pending(self, declaration: Declaration, revision: int | None) -> bool:
+        """Each try edits what it has read; another editor's step between is read again, unless `revision` forbids it."""
+        while True:
+            old = await self._record(declaration.id, declaration.queue)
+            if old is None:
+                what, found = await self.put_declaration(declaration, revision=revision)
+            else:
+                trigger = after_pending(declaration.definition.trigger, _definition(old).trigger, old.next or None)
+                definition = msgspec.structs.replace(declaration.definition, trigger=trigger)
+                edit = msgspec.structs.replace(declaration, definition=definition)
+                what, found = await self.put_declaration(edit, revision=revision or old.revision)
+            if what != "conflict":
+                return what == "created"
+            if revision is not None:
+                raise ScheduleConflict(
+                    f"schedule {declaration.id!r} is at revision {found}, not {revision}: read it again, then edit"
+                )
 
     async def put_declaration(
         self, declaration: Declaration, *, app: str = "", revision: int | None = None
@@ -138,13 +116,14 @@ class Schedules:
         Raises FormatError if a newer duly has defined it.
         """
         shard = self._scheduler.shard(declaration.queue)
+        await self._scheduler.producer(declaration.queue).register()
         definition = declaration.definition
         new = NewSchedule(
             declaration.id,
             planning.encode(definition),
             await self._first_mark(shard, definition.trigger),
             app,
-            definition.overlap == "buffer",
+            definition.held_back,
             revision,
         )
         while True:
@@ -167,12 +146,11 @@ class Schedules:
 
     async def _first_mark(self, shard: Shard, trigger: Trigger) -> int | None:
         """Where a new schedule's mark begins, so that its first moment is not behind it."""
-        if isinstance(trigger, At) or (isinstance(trigger, Every) and trigger.start == "now"):
-            return 0
-        if isinstance(trigger, Every) and isinstance(trigger.start, int):
-            now = (await shard.sizes()).now
-            return trigger.start - 1 if trigger.start > now - JUST_NOW_MS else None
-        return None
+        if isinstance(trigger, At):
+            return 0  # also one that is past: `catch_up` says what becomes of it
+        now = (await shard.sizes()).now
+        first = trigger.first(now)
+        return first - 1 if first is not None and first > now - JUST_NOW_MS else None
 
     async def _record(self, id: str, queue: str) -> ScheduleRecord | None:
         return (await self._scheduler.shard(queue).schedules([id], "", 1)).items[0]  # type: ignore[no-any-return]
@@ -193,6 +171,36 @@ class Schedules:
     async def resume(self, id: str, *, queue: str = DEFAULT_QUEUE) -> bool:
         """Ticks again, from now on."""
         return await self._scheduler.shard(queue).steer(id)
+
+    async def move(self, id: str, *, to: str, queue: str = DEFAULT_QUEUE) -> bool:
+        """Have it make its jobs in another queue from now on; its mark goes along, so no tick is lost or doubled.
+
+        Three steps, each of which may be repeated: it is paused here, put there, removed here; call it again if it was
+        interrupted. False if the other queue has it already. Jobs that are there stay. Raises InvalidOption if no queue
+        has it, or if code declares it: then the code says where it runs.
+        """
+        source = await self._record(id, queue)
+        if source is None and await self._record(id, to) is not None:
+            return False
+        source = await self._known(id, queue)
+        if source.app:
+            raise InvalidOption(
+                f"schedule {id!r} is declared in the code of app {source.app!r}: change its queue= there"
+            )
+        if to == queue:
+            return False
+        note, moving = source.paused, f"it moves to queue {to!r}"
+        if note is None:
+            await self._scheduler.shard(queue).steer(id, paused=moving)
+            source = await self._known(id, queue)  # its last ticks are in the mark now
+        definition = _definition(source)
+        definition = msgspec.structs.replace(definition, trigger=pinned(definition.trigger, source.anchor))
+        target = self._scheduler.shard(make_options({"queue": to}).queue or to)
+        await self._scheduler.producer(to).register()
+        await target.put(NewSchedule(id, planning.encode(definition), source.mark, "", definition.held_back))
+        if note is not None and note != moving:
+            await target.steer(id, paused=note)
+        return await self._scheduler.shard(queue).steer(id, remove=True)
 
     async def trigger(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One run now, beside the ticks. Returns the job's id."""
@@ -229,10 +237,30 @@ class Schedules:
         trigger = _definition(record).trigger
         return trigger.upcoming(n, datetime.fromtimestamp(now / 1000, UTC), record.anchor)
 
+    async def audit(self, id: str, *, queue: str = DEFAULT_QUEUE, since: datetime | float | None = None) -> Audit:
+        """Hold the tick log against the trigger, from `since` on, as far back as the log goes (setting `history`).
+
+        Raises InvalidOption if there is no such schedule.
+        """
+        record = await self._known(id, queue)
+        shard = self._scheduler.shard(queue)
+        now = (await shard.sizes()).now
+        entries, cursor = [], ""
+        while True:
+            page = await shard.history("ticks", cursor, PAGE)
+            entries += [(int(entry.partition("-")[0]), fields) for entry, fields in page.items]
+            if len(page.items) < PAGE:
+                break
+            cursor = page.cursor
+        first = entries[0][0] if entries else now
+        asked = 0 if since is None else round((make_options({"at": since}).at or 0) * 1000)
+        own = [(at, fields) for at, fields in entries if fields["schedule"] == id]
+        return audit(_definition(record), record.anchor, record.mark, own, max(asked, first), now)
+
     async def clear(self, *, queue: str = DEFAULT_QUEUE) -> int:
         """Remove all schedules of a queue, one by one; how many there were."""
         count = 0
-        async for record in self._records(queue):
+        async for record in self.records(queue):
             count += await self.remove(record.id, queue=queue)
         return count
 
@@ -250,12 +278,12 @@ class Schedules:
 
         Those that a newer duly has defined are left out: this code cannot read them.
         """
-        async for record in self._records(queue):
+        async for record in self.records(queue):
             if record.id.startswith(prefix):
                 with contextlib.suppress(FormatError):
                     yield _view(record, queue)
 
-    async def _records(self, queue: str) -> AsyncIterator[ScheduleRecord]:
+    async def records(self, queue: str) -> AsyncIterator[ScheduleRecord]:
         """Each schedule once, read in bounded pages."""
         cursor = ""
         seen: set[str] = set()
@@ -285,11 +313,5 @@ def _view(record: ScheduleRecord, queue: str) -> ScheduleView:
         record.id, queue, definition.trigger, definition.task, record.revision, record.paused,
         record.next / 1000 if record.next else None, record.last / 1000 if record.last else None,
         record.fired, record.skipped, record.app, len(record.live) if definition.counted else 0,
+        record.late, record.ended / 1000 if record.ended else None, record.outcome, record.failures,
     )  # fmt: skip
-
-
-def name_of(task: Any) -> str | None:
-    """The name of a task object, or None for anything else."""
-    if isinstance(task, Task):
-        return task.name
-    return task.task if isinstance(task, Call) else None

@@ -21,12 +21,14 @@ from duly.core.job import Options
 from duly.core.schedule import (
     COUNT_STEP,
     HELD_BACK_MS,
+    LATE_MS,
     NONE_WINDOW_MS,
     STEP,
     WINDOW_MS,
     CatchUp,
     Definition,
     Overlap,
+    Standing,
     plan,
 )
 from duly.core.trigger import Trigger, at, cron, every
@@ -48,21 +50,26 @@ def definition(
 class Schedule:
     """A schedule in a store that does what plans say, and keeps count."""
 
-    def __init__(self, of: Definition, mark: int, anchor: int = 0) -> None:
+    def __init__(self, of: Definition, mark: int, anchor: int = 0, *, exact: bool = True) -> None:
         self.definition, self.mark, self.anchor = of, mark, anchor
+        self.exact = exact  # the next moment is always that of the trigger
         self.fired: list[int] = []
         self.skipped: Counter[str] = Counter()
         self.live = False
+        self.failures = self.ended = self.late = 0
+        self.paused: str | None = None
         self.steps = 0
 
     def look(self, now: int) -> None:
         """A node that looks until there is nothing left to do at `now`."""
         while True:
-            found = plan(self.definition, self.mark, self.anchor, self.live, now)
+            standing = Standing(self.mark, self.anchor, self.live, len(self.fired), self.failures, self.ended)
+            found = plan(self.definition, standing, now)
             self.check(found, now)
             self.fired += found.moments
             self.skipped.update(found.skipped)
-            self.mark, self.steps = found.mark, self.steps + 1
+            self.mark, self.steps, self.paused = found.mark, self.steps + 1, found.pause
+            self.late += found.late
             self.live = self.live or (self.definition.counted and bool(found.moments))
             if found.look is None or found.look > now:
                 return
@@ -72,8 +79,9 @@ class Schedule:
         trigger = self.definition.trigger
         assert len(found.moments) <= STEP
         assert self.mark <= found.mark <= max(self.mark, now)
-        assert found.next == trigger.after(found.mark, self.anchor)
-        assert (found.look is None) == (found.next is None)
+        if self.exact:
+            assert found.next == trigger.after(found.mark, self.anchor)
+            assert (found.look is None) == (found.next is None)
         assert all(count > 0 for count in found.skipped.values())
         assert found.look is None or found.look <= now or found.look == found.next or found.look == now + HELD_BACK_MS
         if found.look is not None and found.look <= now:  # a look at once only after a step that got somewhere
@@ -217,7 +225,9 @@ def test_runs_held_back_are_made_one_after_the_other_once_each_has_ended(catch_u
 
 
 def test_a_schedule_that_waits_for_its_run_is_looked_at_again_even_if_the_run_is_never_heard_of() -> None:
-    found = plan(definition(every(seconds=1, start=START / 1000), overlap="buffer"), START, 0, True, START + 5000)
+    found = plan(
+        definition(every(seconds=1, start=START / 1000), overlap="buffer"), Standing(START, 0, True), START + 5000
+    )
     assert (found.moments, found.mark, found.skipped) == ([], START, {})
     assert found.look == START + 5000 + HELD_BACK_MS
 
@@ -225,7 +235,7 @@ def test_a_schedule_that_waits_for_its_run_is_looked_at_again_even_if_the_run_is
 @pytest.mark.parametrize("catch_up", CATCH_UPS)
 def test_a_living_run_is_nothing_to_a_schedule_that_allows_overlap(catch_up: CatchUp) -> None:
     of = definition(every(seconds=1, start=START / 1000), catch_up)
-    assert plan(of, START, 0, True, START + 2500) == plan(of, START, 0, False, START + 2500)
+    assert plan(of, Standing(START, 0, True), START + 2500) == plan(of, Standing(START, 0, False), START + 2500)
 
 
 def test_skipped_moments_are_counted_by_their_reason() -> None:
@@ -274,18 +284,88 @@ def test_all_are_fired_in_bounded_steps() -> None:
     assert scheduled.steps == 500 // STEP
 
 
+# --- so many times, after completion, late, paused -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("catch_up", CATCH_UPS)
+@pytest.mark.parametrize("looks", [1, 7, 20])
+def test_a_schedule_with_times_is_over_after_so_many_ticks(catch_up: CatchUp, looks: int) -> None:
+    of = Definition(every(seconds=1, start=START / 1000), "task", catch_up=catch_up, times=3)
+    scheduled = Schedule(of, START - 1, exact=False)
+    for n in range(looks):
+        scheduled.look(START + n * 20_000 // looks)
+    scheduled.look(START + 20_000)
+    assert len(scheduled.fired) == min(3, looks + 1) if catch_up == "latest" else 3
+    assert plan(of, Standing(START, 0, fired=3), START + HOUR) == schedule.Plan([], START, None, None, {})
+    assert plan(of, Standing(START, 0, fired=2), START + HOUR).next is None
+
+
+def test_an_interval_after_completion_counts_from_the_end_of_the_last_run() -> None:
+    scheduled = Schedule(definition(every(seconds=10, after_completion=True)), START, anchor=START, exact=False)
+    scheduled.look(START + 10_000)
+    assert (scheduled.fired, scheduled.live) == ([START + 10_000], True)
+    for later in (20_000, 25_000, 39_000):  # it runs for half a minute
+        scheduled.look(START + later)
+    assert scheduled.fired == [START + 10_000]
+    scheduled.live, scheduled.ended = False, START + 40_000
+    scheduled.look(START + 49_999)
+    assert scheduled.fired == [START + 10_000]
+    scheduled.look(START + 50_000)
+    assert scheduled.fired == [START + 10_000, START + 50_000]
+    assert scheduled.skipped == {}
+
+
+def test_a_schedule_whose_run_lives_is_looked_at_when_it_ends_and_anyway_after_a_while() -> None:
+    of = definition(every(seconds=10, after_completion=True))
+    assert (of.counted, of.held_back) == (True, True)
+    fired = plan(of, Standing(START, START), START + 10_000)
+    assert (fired.moments, fired.next, fired.look) == ([START + 10_000], None, START + 10_000 + HELD_BACK_MS)
+    held = plan(of, Standing(START + 10_000, START, live=True), START + 30_000)
+    assert (held.moments, held.look) == ([], START + 30_000 + HELD_BACK_MS)
+
+
+def test_ticks_that_are_fired_late_are_counted() -> None:
+    scheduled = Schedule(definition(every(seconds=10, start=START / 1000), "all"), START - 1)
+    scheduled.look(START + LATE_MS)
+    assert scheduled.late == 0
+    scheduled.look(START + 30_000)  # 10 and 20 s are late, 30 is not
+    assert (len(scheduled.fired), scheduled.late) == (4, 2)
+
+
+def test_a_schedule_that_fails_too_often_in_a_row_is_paused_with_a_note() -> None:
+    of = Definition(every(seconds=1, start=START / 1000), "task", pause_after=3)
+    assert plan(of, Standing(START, 0, failures=2), START + 1000).moments == [START + 1000]
+    paused = plan(of, Standing(START, 0, failures=3), START + 1000)
+    assert (paused.moments, paused.look, paused.pause) == ([], None, "3 runs in a row have failed")
+
+
+def test_jitter_moves_the_job_and_not_the_moment_and_is_the_same_on_every_node() -> None:
+    of = Definition(MINUTE, "t", jitter=30_000)
+    jobs = [schedule.make_job("s", of, START + n) for n in range(200)]
+    offsets = [cast(int, job.due) - START - n for n, job in enumerate(jobs)]
+    assert all(0 <= offset <= 30_000 for offset in offsets)
+    assert len(set(offsets)) > 150
+    assert (min(offsets) < 3000, max(offsets) > 27_000) == (True, True)
+    assert jobs == [schedule.make_job("s", of, START + n) for n in range(200)]
+    assert [job.id for job in jobs][:2] == [f"s@{START}", f"s@{START + 1}"]
+    assert schedule.make_job("s", of, START, "s!manual").due is None
+    assert schedule.make_job("s", Definition(MINUTE, "t"), START).due is None
+
+
 # --- before, between, after ------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_done_before_the_first_moment() -> None:
-    found = plan(definition(every(seconds=10, start=START / 1000)), START, 0, False, START + 9_999)
+    found = plan(definition(every(seconds=10, start=START / 1000)), Standing(START, 0, False), START + 9_999)
     assert found == schedule.Plan([], START, START + 10_000, START + 10_000, {})
 
 
 def test_a_trigger_that_is_over_is_never_looked_at_again() -> None:
-    found = plan(definition(at(START / 1000)), START - 1, 0, False, START)
+    found = plan(definition(at(START / 1000)), Standing(START - 1, 0, False), START)
     assert (found.moments, found.next, found.look) == ([START], None, None)
-    assert plan(definition(at(START / 1000)), START, 0, False, START + 1) == schedule.Plan([], START, None, None, {})
+    assert plan(definition(at(START / 1000)), Standing(START, 0, False), START + 1) == schedule.Plan(
+        [], START, None, None, {}
+    )
 
 
 def test_an_interval_that_starts_now_fires_at_its_creation() -> None:
@@ -335,7 +415,7 @@ def test_the_job_of_a_tick_is_named_after_its_moment_and_says_where_it_comes_fro
     job = schedule.make_job("s", of, START)
     assert (job.id, job.priority, job.named) == (f"s@{START}", 3, False)
     envelope = codec.decode(job.body)
-    assert envelope.origin == codec.Origin("s", START, counted=True)
+    assert envelope.origin == codec.Origin("s", START)
     assert codec.unpack(envelope.args) == [7]
     assert schedule.make_job("s", of, START).id == job.id
     assert schedule.make_job("s", of, START, "own").id == "own"
@@ -344,16 +424,19 @@ def test_the_job_of_a_tick_is_named_after_its_moment_and_says_where_it_comes_fro
 @pytest.mark.parametrize(
     ("given_policies", "meant"),
     [
-        ({}, ("latest", WINDOW_MS, "allow")),
-        ({"catch_up": "all"}, ("all", WINDOW_MS, "allow")),
-        ({"catch_up": "none"}, ("latest", NONE_WINDOW_MS, "allow")),
-        ({"catch_up": "none", "window": 5}, ("latest", 5000, "allow")),
-        ({"window": timedelta(days=1), "overlap": "buffer"}, ("latest", 86_400_000, "buffer")),
+        ({}, {}),
+        ({"catch_up": "all"}, {"catch_up": "all"}),
+        ({"catch_up": "none"}, {"window": NONE_WINDOW_MS}),
+        ({"catch_up": "none", "window": 5}, {"window": 5000}),
+        ({"window": timedelta(days=1), "overlap": "buffer"}, {"window": 86_400_000, "overlap": "buffer"}),
+        ({"times": 3, "jitter": 1.5, "pause_after": 2}, {"times": 3, "jitter": 1500, "pause_after": 2}),
+        ({"jitter": timedelta(minutes=1)}, {"jitter": 60_000}),
     ],
     ids=str,
 )
-def test_policies_are_said_in_words(given_policies: dict[str, Any], meant: tuple[str, int, str]) -> None:
-    assert schedule.policies(**given_policies) == meant
+def test_policies_are_said_in_words(given_policies: dict[str, Any], meant: dict[str, Any]) -> None:
+    trigger = every(seconds=1)
+    assert Definition(trigger, "t", **schedule.policies(**given_policies)) == Definition(trigger, "t", **meant)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +451,12 @@ def test_policies_are_said_in_words(given_policies: dict[str, Any], meant: tuple
         ({"window": "1h"}, "window='1h'"),
         ({"window": 0}, "window=0"),
         ({"window": 10**13}, "milliseconds"),
+        ({"times": 0}, "times=0"),
+        ({"times": True}, "times=True"),
+        ({"times": 1.5}, "times=1.5"),
+        ({"pause_after": -1}, "pause_after=-1"),
+        ({"jitter": -1}, "jitter=-1"),
+        ({"jitter": "1m"}, "jitter='1m'"),
     ],
     ids=str,
 )

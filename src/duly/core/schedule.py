@@ -6,9 +6,10 @@ The store only compares (revision, mark) and writes; any node may plan any sched
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,10 +24,14 @@ Overlap = Literal["allow", "skip", "buffer"]
 
 WINDOW_MS = 3_600_000
 NONE_WINDOW_MS = 60_000
+MOST = 1_000_000_000
+"""Of `times` and `pause_after`."""
 STEP = 100
 """Ticks fired in one step at most."""
 COUNT_STEP = 10_000
 """Ticks counted as skipped in one step at most: after a long outage the mark moves on in several bounded steps."""
+LATE_MS = 1_000
+"""A tick that is fired more than this after its moment is counted as late."""
 HELD_BACK_MS = 60_000
 """When a schedule that waits for its living run is looked at again, should the run's settle never name it."""
 
@@ -43,11 +48,19 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     catch_up: CatchUp = "latest"
     window: int = WINDOW_MS
     overlap: Overlap = "allow"
+    times: int | None = None
+    jitter: int = 0
+    pause_after: int | None = None
 
     @property
     def counted(self) -> bool:
         """Whether the schedule's living runs are tracked."""
-        return self.overlap != "allow"
+        return self.overlap != "allow" or self.trigger.counts_from_completion
+
+    @property
+    def held_back(self) -> bool:
+        """Whether a living run holds the next moment back; the store looks again when the run ends."""
+        return self.overlap == "buffer" or self.trigger.counts_from_completion
 
 
 _definitions = msgspec.msgpack.Decoder(Definition)
@@ -63,8 +76,12 @@ def decode(data: bytes) -> Definition:
     return _definitions.decode(data)
 
 
-def policies(catch_up: str = "latest", window: object = None, overlap: str = "allow") -> tuple[CatchUp, int, Overlap]:
-    """Validated (catch_up, window in ms, overlap); `"none"` is `latest` with a window of 60 s. Raises InvalidOption."""
+def policies(*, catch_up: str = "latest", window: object = None, overlap: str = "allow", times: object = None,
+             jitter: object = None, pause_after: object = None) -> dict[str, Any]:  # fmt: skip
+    """The policies of a Definition, validated, by field; `catch_up="none"` is `latest` with a window of 60 s.
+
+    window, jitter: seconds. Raises InvalidOption.
+    """
     if catch_up not in ("latest", "all", "none"):
         raise InvalidOption(f"catch_up={catch_up!r}; {nearest(str(catch_up), ('latest', 'all', 'none'))}")
     if overlap not in ("allow", "skip", "buffer"):
@@ -72,69 +89,115 @@ def policies(catch_up: str = "latest", window: object = None, overlap: str = "al
     ms = WINDOW_MS if catch_up != "none" else NONE_WINDOW_MS
     if window is not None:
         ms = int(duration("window", window, least=1) * 1000)  # a tick is always a few ms late: 0 would skip them all
-    return ("all" if catch_up == "all" else "latest"), ms, overlap  # type: ignore[return-value]
+    for name, value in (("times", times), ("pause_after", pause_after)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
+            raise InvalidOption(f"{name}={value!r}: give a whole number from 1 to {MOST:,}")
+    return {
+        "catch_up": "all" if catch_up == "all" else "latest", "window": ms, "overlap": overlap, "times": times,
+        "jitter": 0 if jitter is None else int(duration("jitter", jitter) * 1000), "pause_after": pause_after,
+    }  # fmt: skip
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a schedule stands, as the store has it. Moments in ms.
+
+    live: a run of it is still alive (known only if `definition.counted`). fired: its ticks so far. failures: runs that
+    have failed since one succeeded. ended: when the last run ended, 0 if none has.
+    """
+
+    mark: int
+    anchor: int
+    live: bool = False
+    fired: int = 0
+    failures: int = 0
+    ended: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to write: moments to fire, the new mark, the next moment (None: no more), when to look again, what was skipped."""
+    """What to write: moments to fire, the new mark, the next moment (None: no more), when to look again, what was skipped.
+
+    late: how many of the moments are fired late. pause: why the schedule is paused from now on, or None.
+    """
 
     moments: list[int]
     mark: int
     next: int | None
     look: int | None
     skipped: Mapping[str, int]
+    late: int = 0
+    pause: str | None = None
 
 
-def plan(definition: Definition, mark: int, anchor: int, live: bool, now: int) -> Plan:
-    """What to do about a schedule at `now`. At most STEP moments are fired and COUNT_STEP passed over a step.
-
-    live: a run of this schedule is still alive (only asked for when `definition.counted`).
-    """
-    trigger = definition.trigger
-    first = trigger.after(mark, anchor)
+def plan(definition: Definition, at: Standing, now: int) -> Plan:
+    """What to do about a schedule at `now`. At most STEP moments are fired and COUNT_STEP passed over a step."""
+    mark = at.mark
+    if definition.times is not None and at.fired >= definition.times:
+        return Plan([], mark, None, None, {})
+    if definition.pause_after is not None and at.failures >= definition.pause_after:
+        return Plan([], mark, None, None, {}, pause=f"{at.failures} runs in a row have failed")
+    if definition.trigger.counts_from_completion:
+        if at.live:
+            return Plan([], mark, None, now + HELD_BACK_MS, {})
+        at = msgspec.structs.replace(at, anchor=max(at.anchor, at.ended))
+    first = definition.trigger.after(mark, at.anchor)
     if first is None or first > now:
         return Plan([], mark, first, first, {})
-    if live and definition.overlap == "buffer":
+    if at.live and definition.overlap == "buffer":
         return Plan([], mark, first, now + HELD_BACK_MS, {})
-    if live and definition.overlap == "skip":
-        return _pass_over(definition, mark, anchor, now, now, "overlap")
+    if at.live and definition.overlap == "skip":
+        return _pass_over(definition, at, now, now, "overlap")
     if definition.catch_up == "latest":
-        latest = trigger.before(now + 1, anchor)
-        assert latest is not None
-        if latest < now - definition.window:
-            return _pass_over(definition, mark, anchor, latest, now, "late")
-        if latest != first:
-            late = trigger.count(mark, latest - 1, anchor, COUNT_STEP)
-            if late == COUNT_STEP:
-                return _pass_over(definition, mark, anchor, latest - 1, now, "late")
-            return _fire(definition, [latest], anchor, now, {"late": late})
-        return _fire(definition, [latest], anchor, now, {})
+        return _latest(definition, at, first, now)
     stale_until = now - definition.window - 1
     if first <= stale_until:
-        return _pass_over(definition, mark, anchor, stale_until, now, "late")
+        return _pass_over(definition, at, stale_until, now, "late")
     limit = 1 if definition.counted else STEP
-    return _fire(definition, list(itertools.islice(trigger.moments(mark, now, anchor), limit)), anchor, now, {})
+    return _fire(
+        definition, at, list(itertools.islice(definition.trigger.moments(mark, now, at.anchor), limit)), now, {}
+    )
 
 
-def _fire(definition: Definition, moments: list[int], anchor: int, now: int, skipped: Mapping[str, int]) -> Plan:
-    following = definition.trigger.after(moments[-1], anchor)
+def _latest(definition: Definition, at: Standing, first: int, now: int) -> Plan:
+    trigger = definition.trigger
+    latest = trigger.before(now + 1, at.anchor)
+    if latest is None or latest < first:  # a search that was given up (Except): what `after` found stands
+        latest = first
+    if latest < now - definition.window:
+        return _pass_over(definition, at, latest, now, "late")
+    if latest == first:
+        return _fire(definition, at, [latest], now, {})
+    late = trigger.count(at.mark, latest - 1, at.anchor, COUNT_STEP)
+    if late == COUNT_STEP:
+        return _pass_over(definition, at, latest - 1, now, "late")
+    return _fire(definition, at, [latest], now, {"late": late})
+
+
+def _fire(definition: Definition, at: Standing, moments: list[int], now: int, skipped: Mapping[str, int]) -> Plan:
+    if definition.times is not None:
+        moments = moments[: definition.times - at.fired]
+    late = sum(moment < now - LATE_MS for moment in moments)
+    if definition.times is not None and at.fired + len(moments) >= definition.times:
+        return Plan(moments, moments[-1], None, None, skipped, late)
+    if definition.trigger.counts_from_completion:  # the next moment is not known before the run has ended
+        return Plan(moments, moments[-1], None, now + HELD_BACK_MS, skipped, late)
+    following = definition.trigger.after(moments[-1], at.anchor)
     look = following if following is None or following > now else now
     if definition.overlap == "buffer" and look is not None and look <= now:
         look = now + HELD_BACK_MS  # the run just fired holds it back; its settle puts it back
-    return Plan(moments, moments[-1], following, look, skipped)
+    return Plan(moments, moments[-1], following, look, skipped, late)
 
 
-def _pass_over(definition: Definition, mark: int, anchor: int, until: int, now: int, why: str) -> Plan:
+def _pass_over(definition: Definition, at: Standing, until: int, now: int, why: str) -> Plan:
     """Move the mark over the moments in (mark, until], counting them; not further than COUNT_STEP of them."""
-    passed, last = 0, mark
-    count = definition.trigger.count(mark, until, anchor, COUNT_STEP)
+    trigger, passed, last = definition.trigger, 0, at.mark
+    count = trigger.count(at.mark, until, at.anchor, COUNT_STEP)
     if count != COUNT_STEP:  # all of them: a trigger may count further than it was asked to, at no cost
         passed = count
-        last = definition.trigger.before(until + 1, anchor) or mark
+        last = trigger.before(until + 1, at.anchor) or at.mark
     else:
-        passed_over = list(itertools.islice(definition.trigger.moments(mark, until, anchor), COUNT_STEP))
+        passed_over = list(itertools.islice(trigger.moments(at.mark, until, at.anchor), COUNT_STEP))
         passed, last = len(passed_over), passed_over[-1]
-    following = definition.trigger.after(last, anchor)
+    following = trigger.after(last, at.anchor)
     return Plan(
         [], last, following, None if following is None else max(following, now), {why: passed} if passed else {}
     )
@@ -146,7 +209,14 @@ def tick_id(schedule: str, nominal: int) -> str:
 
 
 def make_job(schedule: str, definition: Definition, nominal: int, id: str | None = None) -> NewJob:
-    """The job of one tick, due at once; `id` for a manual trigger or a backfill."""
-    origin = Origin(schedule, nominal, definition.counted)
+    """The job of one tick, due at once, or later by its jitter; `id` for a manual trigger or a backfill."""
+    origin = Origin(schedule, nominal)
     body = codec.encode_packed(definition.task, definition.args, definition.kwargs, definition.options, origin)
-    return NewJob(id or tick_id(schedule, nominal), body, priority=definition.priority)
+    due = nominal + jitter_of(schedule, nominal, definition.jitter) if definition.jitter and id is None else None
+    return NewJob(id or tick_id(schedule, nominal), body, due=due, priority=definition.priority)
+
+
+def jitter_of(schedule: str, nominal: int, most: int) -> int:
+    """From 0 to `most` ms, the same whichever node asks: a hash of the schedule's id and the nominal moment."""
+    digest = hashlib.blake2b(f"{schedule}@{nominal}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % (most + 1)

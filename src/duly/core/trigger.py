@@ -389,6 +389,17 @@ class Between(_Moments, frozen=True, array_like=True, tag="between"):
 Trigger: TypeAlias = Cron | Every | At | AnyOf | Except | Between
 
 
+def pinned(trigger: Trigger, anchor: int) -> Trigger:
+    """The trigger whose moments are the same whatever the anchor: those that this one has with `anchor`."""
+    if isinstance(trigger, Every) and not isinstance(trigger.start, int):
+        return msgspec.structs.replace(trigger, start=anchor if trigger.start == "now" else anchor + trigger.interval)
+    if isinstance(trigger, AnyOf):
+        return AnyOf(tuple(pinned(part, anchor) for part in trigger.triggers))
+    if isinstance(trigger, Except | Between):
+        return msgspec.structs.replace(trigger, trigger=pinned(trigger.trigger, anchor))
+    return trigger
+
+
 def _parts(trigger: Any) -> tuple[Trigger, ...]:
     """Its parts if it is a union already."""
     if not isinstance(trigger, _Moments):

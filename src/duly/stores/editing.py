@@ -1,4 +1,7 @@
-"""What a put makes of a schedule, for stores that keep records as Python values (Redis has its own in put.lua)."""
+"""What a put, a firing and the end of a run make of a schedule, for stores that keep records as Python values.
+
+Redis has its own, in put.lua, fire.lua and parts/schedule.lua.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from duly.stores.base import NewSchedule, ScheduleRecord
+from duly.core.lifecycle import Change
+from duly.stores.base import Firing, NewSchedule, ScheduleRecord
+
+OUTCOME_LENGTH = 200
+"""Characters of a death's reason that its schedule keeps."""
 
 
 def created(new: NewSchedule, now: int) -> ScheduleRecord:
@@ -39,6 +46,51 @@ def updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
         next=0,
         skipped=skipped,
     )
+
+
+def is_as_read(record: ScheduleRecord, firing: Firing) -> bool:
+    """Whether a schedule still is what a firing was planned for."""
+    if record.paused is not None or (record.revision, record.mark) != (firing.revision, firing.mark):
+        return False
+    return bool(record.live) or not firing.waits  # the run it waits for may have ended since
+
+
+def fired(record: ScheduleRecord, firing: Firing) -> ScheduleRecord:
+    """The schedule after a firing that found it as it was read."""
+    ids = tuple(job.id for job in firing.jobs)
+    live = (*(record.live if firing.counted else ()), *ids) if ids else record.live
+    return replace(
+        record,
+        mark=firing.new_mark,
+        next=firing.next,
+        live=live,
+        fired=record.fired + len(ids),
+        skipped=added(record.skipped, firing.skipped),
+        last=firing.nominals[-1] if ids else record.last,
+        late=record.late + firing.late,
+        paused=firing.pause,
+    )
+
+
+def outcome(change: Change) -> str:
+    """How a run ended, as its schedule notes it: "ended", or "dead: " and why."""
+    return f"dead: {change.reason or change.error}"[:OUTCOME_LENGTH] if change.verb == "dead" else "ended"
+
+
+def run_ended(record: ScheduleRecord, job: str, change: Change, now: int) -> ScheduleRecord:
+    """The schedule after one of its runs has ended: the run no longer lives, its end is noted."""
+    return replace(
+        record,
+        live=tuple(id for id in record.live if id != job),
+        ended=now,
+        outcome=outcome(change),
+        failures=record.failures + 1 if change.verb == "dead" else 0,
+    )
+
+
+def resumed(record: ScheduleRecord, now: int) -> ScheduleRecord:
+    """The schedule as it goes on after a pause: from now, with no failures behind it."""
+    return replace(record, paused=None, mark=now, next=0, failures=0)
 
 
 def _has_due(record: ScheduleRecord, now: int) -> bool:

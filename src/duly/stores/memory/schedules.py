@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
-from duly.stores.editing import added, compared, created, updated
+from duly.stores.editing import compared, created, fired, is_as_read, resumed, updated
 from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -32,9 +32,11 @@ class ScheduleVerbs(Verbs):
                     return what, old.revision
             new = created(schedule, now) if old is None else updated(old, schedule, now)
             state.schedules[new.id] = new
+            what = "created" if old is None else "updated"
+            _log(state, now, self._limits.history, new.id, new.mark, what, "", 1)
             if new.paused is None:
                 _look_now(state, new.id, now)
-            return "created" if old is None else "updated", new.revision
+            return what, new.revision
 
     async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
         known = self._state.schedules
@@ -68,16 +70,16 @@ class ScheduleVerbs(Verbs):
                     f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
                 )
         with self._step() as now:
-            answers, fired = [], []
+            answers, ids = [], []
             for firing in firings:
                 record = state.schedules.get(firing.id)
-                if record is None or not _is_as_read(record, firing):
+                if record is None or not is_as_read(record, firing):
                     answers.append("stale")
                     continue
                 _fire(state, record, firing, now, keep)
-                fired += [job.id for job in firing.jobs]
+                ids += [job.id for job in firing.jobs]
                 answers.append("fired")
-            state.record(now, keep, "fire", node, len(fired), fired)
+            state.record(now, keep, "fire", node, len(ids), ids)
             return answers
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
@@ -91,9 +93,11 @@ class ScheduleVerbs(Verbs):
             elif paused is not None:
                 state.schedules[id] = replace(record, paused=paused)
                 state.looks.discard(id)
+                _log(state, now, self._limits.history, id, now, "paused", paused, 1)
             elif record.paused is not None:  # else a repeated resume would pass over what came due between the two
-                state.schedules[id] = replace(record, paused=None, mark=now, next=0)
+                state.schedules[id] = resumed(record, now)
                 _look_now(state, id, now)
+                _log(state, now, self._limits.history, id, now, "resumed", "", 1)
             return True
 
     def _remove(self, record: ScheduleRecord, now: int) -> None:
@@ -106,26 +110,11 @@ class ScheduleVerbs(Verbs):
         state.looks.discard(record.id)
 
 
-def _is_as_read(record: ScheduleRecord, firing: Firing) -> bool:
-    return record.paused is None and (record.revision, record.mark) == (firing.revision, firing.mark)
-
-
 def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, keep: int) -> None:
-    live, last = record.live, record.last
     if firing.jobs:
         state.keep(now, firing.jobs)
-        live = (*(live if firing.counted else ()), *(job.id for job in firing.jobs))
-        last = firing.nominals[-1]
-    state.schedules[firing.id] = replace(
-        record,
-        mark=firing.new_mark,
-        next=firing.next,
-        live=live,
-        fired=record.fired + len(firing.jobs),
-        skipped=added(record.skipped, firing.skipped),
-        last=last,
-    )
-    if firing.look is None:
+    state.schedules[firing.id] = fired(record, firing)
+    if firing.look is None or firing.pause is not None:
         state.looks.discard(firing.id)
     else:
         state.looks.put(firing.id, firing.look)
@@ -133,6 +122,8 @@ def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, k
         _log(state, now, keep, firing.id, nominal, "fired", "", 1)
     for why, count in firing.skipped.items():
         _log(state, now, keep, firing.id, firing.new_mark, "skipped", why, count)
+    if firing.pause is not None:
+        _log(state, now, keep, firing.id, firing.new_mark, "paused", firing.pause, 1)
 
 
 def _look_now(state: ShardState, id: str, now: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from duly.core.job import Claimed, Holder, NewJob
 from duly.errors import StoreRefused
 from duly.stores.base import Answer, Batch, Renewal, Renewed, Settled, Settlement, check_size
+from duly.stores.editing import run_ended
 from duly.stores.memory.state import FORGET_STEP, Job, Sent, ShardState, Taken, Written
 from duly.stores.memory.verbs import Verbs
 
@@ -139,7 +138,7 @@ class JobVerbs(Verbs):
             state.results[job.id] = settlement.result
             state.results_until.put(job.id, now + settlement.result_ms)
         if settlement.schedule is not None:
-            _end_of_run(state, settlement.schedule, job.id, now)
+            _end_of_run(state, settlement, now)
 
     def _trim_dead(self, now: int) -> None:
         """Dead jobs are bounded by age and count, a step at each call."""
@@ -307,13 +306,12 @@ def _bury(state: ShardState, job: Job, settlement: Settlement, now: int) -> None
     state.dead.put(job.id, now)
 
 
-def _end_of_run(state: ShardState, schedule: str, id: str, now: int) -> None:
-    """The run no longer lives, and a schedule that waited for it is looked at again."""
-    record = state.schedules.get(schedule)
+def _end_of_run(state: ShardState, settlement: Settlement, now: int) -> None:
+    """The end is noted with the schedule, and one that waited for it is looked at again."""
+    record = state.schedules.get(settlement.schedule or "")
     if record is None:
         return
-    live = tuple(job for job in record.live if job != id)
-    state.schedules[schedule] = msgspec.structs.replace(record, live=live)
+    state.schedules[record.id] = run_ended(record, settlement.id, settlement.change, now)
     if record.buffer and record.paused is None:
-        state.looks.put(schedule, now)
+        state.looks.put(record.id, now)
         state.wake.leave_token()

@@ -8,6 +8,7 @@ import msgspec
 
 from duly.core.job import Holder, NewJob
 from duly.stores.base import JobRecord, ScheduleRecord, Settlement
+from duly.stores.editing import outcome
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -64,6 +65,7 @@ def pack_change(s: Settlement) -> bytes:
     change = (
         c.verb, c.delay, c.attempts, c.crashes, c.unfit_since, s.priority, s.named, s.unique or "", s.schedule or "",
         raw(error), raw((s.result if keeps_result(s) else None) or b""), s.result_ms, [item(child) for child in s.children],
+        outcome(c) if s.schedule else "",
     )  # fmt: skip
     return _encode(change)
 
@@ -109,7 +111,10 @@ def read_record(found: Any) -> JobRecord | None:
 def read_schedule(id: bytes, value: bytes) -> ScheduleRecord:
     """A schedule as parts/schedule.lua writes it."""
     length = int.from_bytes(value[:2])
-    revision, mark, anchor, following, app, buffer, paused, live, fired, skipped, last = _decode(value[2 : 2 + length])
+    revision, mark, anchor, following, app, buffer, paused, live, fired, skipped, last, *more = _decode(
+        value[2 : 2 + length]
+    )
+    late, ended, ending, failures = more or (0, 0, "", 0)
     return ScheduleRecord(
         id=id.decode(),
         definition=value[2 + length :],
@@ -124,4 +129,8 @@ def read_schedule(id: bytes, value: bytes) -> ScheduleRecord:
         fired=fired,
         skipped=dict(zip(skipped[::2], skipped[1::2], strict=True)),
         last=last,
+        late=late,
+        ended=ended,
+        outcome=ending,
+        failures=failures,
     )

@@ -25,6 +25,7 @@ class RedisSchedules(ShardCalls):
             schedule.app,
             int(schedule.buffer),
             "" if schedule.revision is None else schedule.revision,
+            self.limits.history,
         )
         return what.decode(), int(revision)
 
@@ -48,10 +49,11 @@ class RedisSchedules(ShardCalls):
                 _encode((
                     f.id, f.revision, f.mark, f.new_mark, NONE if f.next is None else f.next,
                     NONE if f.look is None else f.look, f.counted, [item(job) for job in f.jobs], f.nominals, skipped,
+                    f.late, f.pause or "", f.waits,
                 ))
             )  # fmt: skip
         return [word.decode() for word in await self.call("fire", node, self.limits.history, *packed)]
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
         what = "remove" if remove else "resume" if paused is None else "pause"
-        return bool(await self.call("steer", id, what, paused or ""))
+        return bool(await self.call("steer", id, what, paused or "", self.limits.history))

@@ -6,6 +6,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from duly.core.lifecycle import END
 from duly.stores.base import Firing, Shard
 from duly.testing.conformance.kit import (
@@ -138,6 +140,28 @@ class FireSuite(Suite):
         assert (await known(shard, id)).body == b"triggered by hand"
         assert (await shard.sizes()).pending == 1
 
+    async def test_what_was_done_to_a_schedule_is_in_the_tick_log(self, shard: Shard, clock: ManualClock) -> None:
+        made = now_ms(clock)
+        await shard.put(schedule(mark=made - 5))
+        await plan(shard)
+        await shard.put(schedule())  # equal: nothing
+        clock.advance(0.2)
+        await shard.put(schedule(definition=b"other"))
+        await shard.steer("s", paused="for now")
+        await shard.steer("s")
+        await shard.steer("s")  # it is not paused: nothing
+        await shard.fire("n", [changed(firing(await read(shard)), pause="it fails")])
+        edited = now_ms(clock)
+        entries = [fields for _, fields in (await shard.history("ticks", "", 20)).items]
+        assert [(e["state"], e["nominal"], e["why"]) for e in entries] == [
+            ("created", str(made - 5), ""),
+            ("updated", str(edited), ""),
+            ("paused", str(edited), "for now"),
+            ("resumed", str(edited), ""),
+            ("paused", str(edited), "it fails"),
+        ]
+        assert {(e["schedule"], e["count"]) for e in entries} == {("s", "1")}
+
     async def test_a_tick_is_logged_and_so_is_what_was_skipped(self, shard: Shard) -> None:
         await shard.put(schedule())
         record = await read(shard)
@@ -145,7 +169,7 @@ class FireSuite(Suite):
         await shard.fire("n", [firing(record, one, two)])
         after = await read(shard)
         await shard.fire("n", [firing(after, skipped=4)])
-        entries = [fields for _, fields in (await shard.history("ticks", "", 10)).items]
+        entries = [fields for _, fields in (await shard.history("ticks", "", 10)).items][1:]
         assert [(entry["schedule"], entry["nominal"], entry["state"]) for entry in entries] == [
             ("s", str(one), "fired"),
             ("s", str(two), "fired"),
@@ -200,6 +224,20 @@ class FireSuite(Suite):
         (put_back,) = (await shard.due(10)).schedules
         assert (put_back.id, put_back.live) == ("s", ())
 
+    async def test_a_plan_to_wait_for_a_run_that_has_ended_meanwhile_is_stale(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule(buffer=True))
+        record = await read(shard)
+        await shard.fire("n", [firing(record, record.mark + STEP, counted=True)])
+        record = await read(shard)
+        far = now_ms(clock) + 60_000
+        waiting = Firing("s", record.revision, record.mark, record.mark, record.next, far, counted=True, waits=True)
+        assert await shard.fire("n", [waiting]) == ["fired"]
+        await run_all(shard)
+        assert await shard.fire("n", [waiting]) == ["stale"]
+        assert ids_of(await shard.due(10)) == ["s"]
+
     async def test_the_settle_of_a_run_leaves_a_schedule_that_does_not_wait_where_it_is(
         self, shard: Shard, clock: ManualClock
     ) -> None:
@@ -242,6 +280,68 @@ class FireSuite(Suite):
         (due,) = (await shard.due(10)).schedules
         assert due.live == (f"s@{three}",)
         assert (await read(shard)).live == (f"s@{three}",)
+
+    # --- how runs end ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("counted", [True, False])
+    async def test_the_end_of_a_run_is_noted_with_its_schedule(
+        self, shard: Shard, clock: ManualClock, counted: bool
+    ) -> None:
+        await shard.put(schedule())
+        assert ((await read(shard)).ended, (await read(shard)).outcome) == (0, "")
+        ends = [
+            (DEAD, "dead: it raised", 1),
+            (DEAD, "dead: it raised", 2),
+            (END, "ended", 0),
+            (DEAD, "dead: it raised", 1),
+        ]
+        for change, outcome, failures in ends:
+            clock.advance(1.5)
+            record = await read(shard)
+            await shard.fire("n", [firing(record, record.mark + STEP, counted=counted)])
+            assert await run_all(shard, AGAIN) != []
+            assert ((await read(shard)).ended, (await read(shard)).outcome) == (record.ended, record.outcome)
+            assert await run_all(shard, changed(change, reason="it raised")) != []
+            after = await read(shard)
+            assert (after.ended, after.outcome, after.failures) == (now_ms(clock), outcome, failures)
+            assert after.live == ()
+        await shard.put(schedule(definition=b"another"))
+        assert ((await read(shard)).outcome, (await read(shard)).failures) == ("dead: it raised", 1)
+
+    async def test_the_reason_of_a_death_is_kept_in_part(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        await shard.fire("n", [firing(record, record.mark + STEP)])
+        await run_all(shard, changed(DEAD, reason="é" * 5_000))
+        assert (await read(shard)).outcome == "dead: " + "é" * 194
+
+    async def test_late_ticks_are_counted(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        for late, total in ((2, 2), (0, 2), (1, 3)):
+            record = await read(shard)
+            await shard.fire("n", [changed(firing(record, record.mark + STEP), late=late)])
+            assert (await read(shard)).late == total
+
+    async def test_a_fire_may_pause_its_schedule(self, shard: Shard, clock: ManualClock) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        plan = changed(firing(record), pause="3 runs in a row have failed")
+        assert await shard.fire("n", [plan]) == ["fired"]
+        assert (await read(shard)).paused == "3 runs in a row have failed"
+        clock.advance(3_600)
+        assert ids_of(await shard.due(10)) == []
+
+    async def test_a_schedule_that_goes_on_has_no_failures_behind_it(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        await shard.fire("n", [firing(record, record.mark + STEP)])
+        await run_all(shard, DEAD)
+        assert (await read(shard)).failures == 1
+        await shard.steer("s")  # it is not paused: nothing changes
+        assert (await read(shard)).failures == 1
+        await shard.steer("s", paused="x")
+        await shard.steer("s")
+        assert (await read(shard)).failures == 0
 
     # --- all together ------------------------------------------------------------------------------------------------
 

@@ -310,6 +310,9 @@ class Machine(RuleBasedStateMachine):
             nominals,
             data.draw(st.sampled_from([{}, {"late": 2}, {"late": 1, "overlap": 1}])),
             data.draw(st.booleans()),
+            data.draw(st.sampled_from([0, 0, 2])),
+            data.draw(st.sampled_from([None, None, None, "it fails"])),
+            waits=not nominals and data.draw(st.booleans()),
         )
 
     @rule(id=names, how=st.sampled_from([{}, {}, {"paused": "note"}, {"paused": ""}, {"remove": True}]))

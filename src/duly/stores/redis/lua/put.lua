@@ -1,16 +1,18 @@
 -- Create or update a schedule; an equal put changes nothing.
--- KEYS jobs schedules ticks wake
--- ARGV now_us id definition mark ('' for now) app buffer revision ('' for any)
+-- KEYS jobs schedules ticks ticklog wake
+-- ARGV now_us id definition mark ('' for now) app buffer revision ('' for any) history
 -- Returns {created | same | updated | conflict | due, revision}
--- include time wake schedule
+-- include time wake schedule ticklog
 local id, definition, mark, app, buffer, revision = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1', tonumber(ARGV[7])
 local value = redis.call('HGET', schedules, id)
 if not value then
   write_schedule(id, {
     revision = 1, mark = math.min(mark or now, now), anchor = now, next = 0, app = app, buffer = buffer, paused = false,
-    live = {}, fired = 0, skipped = {}, last = 0, definition = definition,
+    live = {}, fired = 0, skipped = {}, last = 0, late = 0, ended = 0, outcome = '', failures = 0,
+    definition = definition,
   })
   redis.call('ZADD', ticks, now, id)
+  log_tick(tonumber(ARGV[8]), id, math.min(mark or now, now), 'created', '', 1)
   leave_token()
   return { 'created', 1 }
 end
@@ -31,6 +33,7 @@ if is_due and s.next > 0 then
 end
 s.definition, s.app, s.buffer, s.revision, s.mark, s.next = definition, app, buffer, s.revision + 1, now, 0
 write_schedule(id, s)
+log_tick(tonumber(ARGV[8]), id, now, 'updated', '', 1)
 if not s.paused then
   redis.call('ZADD', ticks, now, id)
   leave_token()

@@ -3,7 +3,7 @@
 -- KEYS jobs pending leased running attempts control errors progress dead ended unique claims schedules ticks wake history meta
 -- ARGV now_us node n remember dead_count dead_ms history, then per run: id fence change
 -- Further KEYS are result keys, in the order of the runs that have a result. A change is '' for a plain end, else packed
--- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children}
+-- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children, outcome}
 -- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked)
 -- include time state record unique wake forget keep history held schedule
 local node, n, remember = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -78,7 +78,7 @@ local function apply(id, change)
       keep_result(id, result, change[12])
     end
     if schedule ~= '' then
-      rouse = end_of_run(schedule, id) or rouse
+      rouse = end_of_run(schedule, id, change[14]) or rouse
     end
   end
   for _, child in ipairs(children) do
