@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean redis
+.PHONY: simulate help demo test check format bench clean redis
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ format: $(STAMP) ## put the code in order
 
 bench: $(STAMP) redis ## measure the throughput of this machine
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+SEEDS ?= 1000
+simulate: $(STAMP) redis ## whole clusters in virtual time, SEEDS of them, a tenth as many on sqlite and on redis
+	$(BIN)/python -m duly.testing.simulate --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store sqlite $(ARGS)
+	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store redis $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
