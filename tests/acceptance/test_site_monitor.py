@@ -134,8 +134,12 @@ def test_a_late_check_does_not_overwrite_a_newer_one(
     assert [[up for _, _, up, _ in found] for found in rows] == [[0], [1], [1], [1], [0]]
 
 
-def test_the_site_monitor_runs_as_a_program_of_its_own(start_node: StartNode, sites: Sites, tmp_path: Path) -> None:
-    program = start_node(target="examples/site_monitor.py", **settings(sites, tmp_path)).is_up()
+@pytest.mark.parametrize("store", ["memory", "sqlite", "redis"])
+def test_the_site_monitor_runs_unchanged_on_every_store(
+    start_node: StartNode, redis_url: str, sites: Sites, tmp_path: Path, store: str
+) -> None:
+    env = {**settings(sites, tmp_path), "DULY_URL": url_of(store, redis_url, tmp_path)}
+    program = start_node(target="examples/site_monitor.py", **env).is_up()
     results = Results(tmp_path / "results.db", sites)
     until(lambda: results.of("/steady"), 15, "a check of the steady site")
     program.stop_signal()
@@ -145,11 +149,17 @@ def test_the_site_monitor_runs_as_a_program_of_its_own(start_node: StartNode, si
     assert abs(tick - time.time()) < 30
 
 
+def url_of(store: str, redis_url: str, tmp_path: Path) -> str:
+    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/duly.db", "redis": redis_url}[store]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_the_site_monitor_watches_on_when_a_node_is_killed(
-    start_node: StartNode, redis_url: str, sites: Sites, tmp_path: Path
+    start_node: StartNode, redis_url: str, sites: Sites, tmp_path: Path, store: str
 ) -> None:
-    env = settings(sites, tmp_path)
+    url = url_of(store, redis_url, tmp_path)
+    env = {**settings(sites, tmp_path), "DULY_URL": url}
     doomed, other = (start_node(target="examples.site_monitor:scheduler", **env) for _ in range(2))
     doomed.is_up()
     other.is_up()
@@ -170,7 +180,7 @@ def test_the_site_monitor_watches_on_when_a_node_is_killed(
     until(lambda: not results.execute("SELECT * FROM checks WHERE site = 'ancient'"), 15, "the pruning")
 
     # One is killed with a check under way; the other goes on alone.
-    asyncio.run(until_it_holds(redis_url, doomed.pid, "/slow"))
+    asyncio.run(until_it_holds(url, doomed.pid, "/slow"))
     doomed.kill()
     killed = time.time()
     for path in FAILURES:
@@ -180,7 +190,7 @@ def test_the_site_monitor_watches_on_when_a_node_is_killed(
     other.stop_signal()
     assert other.wait() == 0
 
-    planned = asyncio.run(schedules(redis_url))
+    planned = asyncio.run(schedules(url))
     for path in FAILURES:
         rows = [row for row in results.of(path) if row[0] <= killed + AFTER_THE_KILL - 1]
         ticks = [round(tick * 1000) for tick, *_ in rows]

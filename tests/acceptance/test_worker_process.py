@@ -187,7 +187,7 @@ def test_debug_shows_where_an_error_comes_from() -> None:
 
 def test_the_command_line_without_a_command() -> None:
     assert re.fullmatch(r"duly \d+\.\d+\.\d+\n", run_duly("--version").stdout)
-    assert "worker  Run the jobs of an application." in run_duly().stdout
+    assert re.search(r"worker +Run the jobs of an application\.", run_duly().stdout)
     wrong = run_duly("wroker")
     assert (wrong.returncode, wrong.stderr) == (2, "duly: there is no command 'wroker'; did you mean 'worker'?\n")
 

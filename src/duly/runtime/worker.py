@@ -234,7 +234,8 @@ class Worker:
         """Unfit is not lost: this node cannot run it, another may."""
         ending = Ending.MISFIT if error.reason == "arguments" else Ending.UNFIT
         if job.before is not None and job.before.started:
-            ending = Ending.LOST  # started at most once, or for the last time as a suspect; put back, it would start again
+            # Started at most once, or for the last time as a suspect: put back, it would start again.
+            ending = Ending.LOST
         if run is None:
             empty = codec.Envelope(task="?")
             run = Run(line, job, batch.fence, batch.now, self.config.lease_ms, empty, UNKNOWN, UNKNOWN.policy)
