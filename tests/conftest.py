@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,11 @@ MARKERS = {
     "start_server": ("server",),
 }
 THREADS_END_WITHIN = 1.0  # seconds; a thread may still be on its way out when its work is done
+
+# Under nohup, or in the background of a shell, a process begins with these ignored, and so would all that it starts.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (getattr(signal, "SIGHUP", None), signal.SIG_DFL)):
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # No deadline: on a machine with two cores the time of one example says nothing about the code.
 settings.register_profile("local", deadline=None)
