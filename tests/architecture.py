@@ -24,7 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"stores"}),
     frozenset({"runtime", "cluster"}),
-    frozenset({"scheduler", "task", "locks", "schedules", "handle", "sending", "declaring", "recurring", "reconciler", "sync"}),
+    frozenset(
+        {"scheduler", "task", "locks", "schedules", "handle", "sending", "declaring", "recurring", "reconciler", "sync"}
+    ),
     frozenset({"cli", "dashboard", "contrib", "testing", "__main__"}),
 )
 EDGE = len(LAYERS) - 1

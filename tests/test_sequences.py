@@ -19,6 +19,7 @@ from duly.stores.base import Renewal, Settlement
 from duly.stores.redis.store import RedisStore
 from duly.testing.clock import ManualClock
 from tests.conftest import StartServer
+from tests.schedulers import watched
 from tests.waiting import eventually
 
 
@@ -84,6 +85,34 @@ async def test_three_lost_claim_replies_count_no_crash_and_give_the_same_batch(r
         await scheduler.stop()
     assert len(lost) == 3
     assert sorted(seen) == [(i, 1, 0) for i in range(20)]
+
+
+async def test_a_run_whose_settlement_is_on_its_way_keeps_its_lease(redis_url: str) -> None:
+    """Its loop may be blocked before it is sent; one that ran at most once would be lost though it had ended."""
+    scheduler, other = Scheduler(redis_url, lease=1), Scheduler(redis_url, lease=1)
+    ran: list[str] = []
+    for node in (scheduler, other):
+        node.bind("once", lambda: ran.append("ran"), delivery="at_most_once")
+    await scheduler.start()
+    with watched(scheduler.shard("default"), "settle") as settles:
+        settles.gate = asyncio.Event()
+        job = await scheduler.push("once")
+        await eventually(lambda: bool(settles.batches), 10)
+        await other.start()
+        leased = await scheduler.jobs.get(job.id)
+        assert leased is not None
+
+        async def is_over_or_renewed() -> bool:
+            now = await scheduler.jobs.get(job.id)
+            return now is None or now.fence != leased.fence or now.at > leased.at + 2
+
+        await eventually(is_over_or_renewed, 10)
+        settles.gate.set()
+    await scheduler.stop()
+    assert ran == ["ran"]
+    async with other:
+        assert await other.jobs.get(job.id) is None  # it has ended
+    await other.stop()
 
 
 async def test_live_runs_keep_their_leases_when_the_store_was_away_for_longer_than_a_lease(

@@ -1,7 +1,7 @@
 """Keeps leases and shows that the node lives, from a thread of its own: a handler that blocks the loop loses nothing.
 
-Left out are runs whose settlement is on its way, and runs past their timeout and grace: a lease that nothing will ever
-settle has to end.
+Left out are runs past their timeout and grace: a lease that nothing will ever settle has to end. A run whose settlement
+is on its way is not: the loop may be blocked before it is really sent, and what a renewal says of a settled run is not heard.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Heartbeat:
         return shortest / 3
 
     def _keeps(self, run: Run, now: float) -> bool:
-        return not run.settling and (run.deadline is None or now < run.deadline)
+        return run.deadline is None or now < run.deadline
 
     async def _renew(self, shard: Shard, held: list[Run]) -> None:
         for start in range(0, len(held), MAX_BATCH):

@@ -108,6 +108,7 @@ class Line:
         """A plain death for an end that cannot be written; nothing if that was tried: then its lease is let go."""
         if failed.change == UNWRITABLE:
             self.runs.pop(run.job.id, None)
+            self.worker.clear_suspect(run)
             return []
         return [(run, Settlement(failed.id, failed.fence, UNWRITABLE, failed.priority, failed.named, failed.unique))]
 

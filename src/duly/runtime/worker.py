@@ -63,7 +63,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._helpers: dict[asyncio.Task[None], None] = {}
         self._idle = asyncio.Event()
-        self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._freed)
+        self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._free)
         self.children = Children(config, clock)
         self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware)
         self._wrapped = bool(middleware)
@@ -114,6 +114,8 @@ class Worker:
             names = ", ".join(sorted({run.handler.name for run in threads}))
             self.logger.warning("waiting for %d thread(s) that cannot be cancelled: %s", len(threads), names)
             await self._until_idle(None)
+        if self._helpers:  # a mark under way: its job is handed back when the answer comes
+            await asyncio.wait(list(self._helpers), timeout=self.config.lease)
         for line in self.lines:
             line.close()
         await self._settle_rest()
@@ -177,9 +179,7 @@ class Worker:
         for job in batch.jobs:
             try:
                 run = self._admit_one(line, job, batch)
-            except (
-                Exception
-            ) as error:  # a fault of ours, or a type of the handler's that misbehaves: never the node's end
+            except Exception as error:  # of ours, or of the handler's types: never the node's end
                 self.logger.exception("job %s could not be admitted", job.id)
                 self._put_back(line, job, batch, UnfitJob("envelope", f"it could not be admitted: {error!r}"), None)
                 continue
@@ -234,8 +234,7 @@ class Worker:
         """Unfit is not lost: this node cannot run it, another may."""
         ending = Ending.MISFIT if error.reason == "arguments" else Ending.UNFIT
         if job.before is not None and job.before.started:
-            # Started at most once, or for the last time as a suspect: put back, it would start again.
-            ending = Ending.LOST
+            ending = Ending.LOST  # started at most once, or as a suspect: put back, it would start again
         if run is None:
             empty = codec.Envelope(task="?")
             run = Run(line, job, batch.fence, batch.now, self.config.lease_ms, empty, UNKNOWN, UNKNOWN.policy)
@@ -254,13 +253,16 @@ class Worker:
                 self.reporter.lost(line, error)
                 await asyncio.sleep(self.config.lease / 20 * (0.5 + random.random()))
         for run, mine in zip(runs, marks, strict=True):
-            if mine and line.runs.get(run.job.id) is run and run.cancel_reason is None:
+            if line.runs.get(run.job.id) is not run:
+                continue
+            if not mine:
+                self._drop(run)
+            elif run.cancel_reason is not None:
+                self.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
+            elif not self.claiming:  # the answer came after the stop: what has not begun may begin elsewhere
+                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
+            else:
                 self._execute(run)
-            elif line.runs.get(run.job.id) is run:
-                if mine:
-                    self.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
-                else:
-                    self._drop(run)
 
     def _execute(self, run: Run) -> None:
         run.started = True
@@ -327,11 +329,10 @@ class Worker:
 
     def settled(self, run: Run, settlement: Settlement, answer: Settled) -> None:
         """The store has answered: this run is history."""
+        self.clear_suspect(run)
         if answer == "taken":
             self.reporter.emit("job.taken", run, reason="its lease was taken before it was settled")
-            self.logger.warning(
-                "job %s (%s): its lease was taken; its end was not written", run.job.id, run.handler.name
-            )
+            self.logger.warning("job %s (%s): lease taken; its end was not written", run.job.id, run.handler.name)
         elif self.reporter.listens:
             name = {"end": "job.ended", "again": "job.retried", "dead": "job.dead"}[settlement.change.verb]
             self.reporter.emit(name, run, reason=settlement.change.reason)
@@ -341,10 +342,8 @@ class Worker:
     def renewed(self, answers: Sequence[tuple[Run, Renewed]]) -> None:
         """Runs whose lease was taken, or whose cancel was asked, are cancelled. Called in the loop's thread."""
         for run, answer in answers:
-            if answer == "applied" or run.settling or run.line.runs.get(run.job.id) is not run:
-                continue
-            if run.is_over:
-                continue  # its settlement will be answered; it may have been applied already
+            if answer == "applied" or run.settling or run.is_over or run.line.runs.get(run.job.id) is not run:
+                continue  # a settlement will be answered by itself; it may have been applied already
             if answer == "taken":
                 self.reporter.emit("job.taken", run, reason="its lease was taken")
                 self.logger.warning(
@@ -377,15 +376,16 @@ class Worker:
         )
         self.ended(run, outcome, frees=False)
 
-    def _freed(self, run: Run) -> None:
-        self._free(run)
-
     def _free(self, run: Run) -> None:
-        if run.suspect:
-            self._suspect, run.suspect = None, False
         if run.holds_slot:  # a run gives its slot back once, whichever way it ends
             run.holds_slot = False
             self.release(1)
+        self.clear_suspect(run)
+
+    def clear_suspect(self, run: Run) -> None:
+        """Once it has ended and that is written: before, it would be buried for a crash of the next suspect."""
+        if run.suspect and not run.holds_slot and run.line.runs.get(run.job.id) is not run:
+            self._suspect, run.suspect = None, False
 
     def _help(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

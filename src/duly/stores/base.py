@@ -323,8 +323,9 @@ class Schedules(Protocol):
 
     async def put(self, schedule: NewSchedule) -> tuple[str, int]:
         """(what happened, revision): `created`, `same` (equal definition: nothing changes), `updated` (the mark is
-        now), `conflict` (another revision than the editor's: nothing changes), or `due` (a moment is due, or it is
-        not known yet whether one is: fire first, then repeat; nothing changes). A new or updated one is due for a look.
+        now, unless it was later), `conflict` (another revision than the editor's: nothing changes), or `due` (a moment
+        is due, or it is not known yet whether one is: fire first, then repeat; nothing changes). A new or updated one
+        is due for a look.
         """
         ...
 
@@ -345,7 +346,7 @@ class Schedules(Protocol):
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
         """Remove a schedule with its jobs that have not been claimed, or pause it with a note, or (neither given)
-        resume it, its mark then being now. False if there is none."""
+        resume it, its mark then being now, unless it was later. False if there is none."""
         ...
 
 

@@ -33,7 +33,10 @@ def compared(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
 
 
 def updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
-    """The schedule after an edit: the next revision, its mark now, the moments held back counted as skipped."""
+    """The schedule after an edit: the next revision, its mark now, the moments held back counted as skipped.
+
+    A mark never goes back: under a clock that has, moments that were fired would come again.
+    """
     held = bool(old.next) and _has_due(old, now)  # next 0: nobody has looked yet whether there is one
     skipped = added(old.skipped, {"edited": 1}) if held else old.skipped
     return replace(
@@ -42,7 +45,7 @@ def updated(old: ScheduleRecord, new: NewSchedule, now: int) -> ScheduleRecord:
         app=new.app,
         buffer=new.buffer,
         revision=old.revision + 1,
-        mark=now,
+        mark=max(old.mark, now),
         next=0,
         skipped=skipped,
     )
@@ -90,7 +93,7 @@ def run_ended(record: ScheduleRecord, job: str, change: Change, now: int) -> Sch
 
 def resumed(record: ScheduleRecord, now: int) -> ScheduleRecord:
     """The schedule as it goes on after a pause: from now, with no failures behind it."""
-    return replace(record, paused=None, mark=now, next=0, failures=0)
+    return replace(record, paused=None, mark=max(record.mark, now), next=0, failures=0)
 
 
 def _has_due(record: ScheduleRecord, now: int) -> bool:

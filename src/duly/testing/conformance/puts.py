@@ -67,6 +67,18 @@ class PutSuite(Suite):
         assert await shard.wait(BOUND)
         assert (await shard.due(10)).schedules == [expected]
 
+    async def test_an_edit_or_a_resume_under_a_clock_that_went_back_leaves_the_mark_where_it_was(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule())
+        before = await plan(shard, look=now_ms(clock) + 60_000)
+        clock.shift(-30)
+        assert await shard.put(schedule(definition=b"other")) == ("updated", 2)
+        assert (await read(shard)).mark == before.mark
+        await shard.steer("s", paused="a while")
+        await shard.steer("s")
+        assert (await read(shard)).mark == before.mark
+
     async def test_another_app_is_an_edit_too(self, shard: Shard) -> None:
         await shard.put(schedule(app="one"))
         await plan(shard)

@@ -31,9 +31,9 @@ end
 if is_due and s.next > 0 then
   count_skipped(s, 'edited', 1)
 end
-s.definition, s.app, s.buffer, s.revision, s.mark, s.next = definition, app, buffer, s.revision + 1, now, 0
+s.definition, s.app, s.buffer, s.revision, s.mark, s.next = definition, app, buffer, s.revision + 1, math.max(s.mark, now), 0
 write_schedule(id, s)
-log_tick(tonumber(ARGV[8]), id, now, 'updated', '', 1)
+log_tick(tonumber(ARGV[8]), id, s.mark, 'updated', '', 1)
 if not s.paused then
   redis.call('ZADD', ticks, now, id)
   leave_token()

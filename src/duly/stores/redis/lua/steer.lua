@@ -16,7 +16,7 @@ if what == 'pause' then
   redis.call('ZREM', ticks, id)
 elseif what == 'resume' then
   if s.paused then
-    s.paused, s.mark, s.next, s.failures = false, now, 0, 0
+    s.paused, s.mark, s.next, s.failures = false, math.max(s.mark, now), 0, 0
     write_schedule(id, s)
     redis.call('ZADD', ticks, now, id)
     log_tick(tonumber(ARGV[5]), id, now, 'resumed', '', 1)

@@ -1,0 +1,1 @@
+"""The testing house: virtual time, faults on purpose, whole clusters in one loop, and what users test with."""
