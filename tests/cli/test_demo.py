@@ -23,6 +23,7 @@ from duly.cli.demo.screen import KINDS, render, summary
 from duly.cli.demo.story import Story
 from duly.scheduler import Scheduler
 from tests.acceptance.nodes import ROOT
+from tests.acceptance.supervising import are_gone
 
 VICTIM, OTHER = 11, 12
 
@@ -33,14 +34,6 @@ def demo(*arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **kwargs
     )
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -97,7 +90,7 @@ def test_a_demo_that_is_interrupted_stops_its_nodes() -> None:
     os.kill(done.pid, signal.SIGINT)
     done.communicate(timeout=30)
     assert done.returncode == 130
-    assert [pid for pid in pids if is_alive(pid)] == []
+    are_gone(pids)
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------
