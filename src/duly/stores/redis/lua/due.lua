@@ -3,27 +3,38 @@
 -- ARGV now_us limit
 -- Returns {now, flat list of id, value}
 -- include time schedule
-local answers = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', ticks, '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local value = redis.call('HGET', schedules, id)
+local ids = redis.call('ZRANGEBYSCORE', ticks, '-inf', now, 'LIMIT', 0, ARGV[2])
+local values = #ids > 0 and redis.call('HMGET', schedules, unpack(ids)) or {}
+local answers, hidden = {}, {}
+
+-- An eviction must not silence a schedule: runs whose job is gone do not live.
+local function forget_vanished(id, s)
+  local live = {}
+  for _, job in ipairs(s.live) do
+    if redis.call('HEXISTS', jobs, job) == 1 and not redis.call('ZSCORE', dead, job) then
+      live[#live + 1] = job
+    end
+  end
+  if #live < #s.live then
+    s.live = live
+    write_schedule(id, s)
+    return schedule_value(s)
+  end
+end
+
+for i, id in ipairs(ids) do
+  local value = values[i]
   if not value then
     redis.call('ZREM', ticks, id)
   else
     local s = read_schedule(value)
-    local live = {}
-    for _, job in ipairs(s.live) do -- an eviction must not silence a schedule
-      if redis.call('HEXISTS', jobs, job) == 1 and not redis.call('ZSCORE', dead, job) then
-        live[#live + 1] = job
-      end
-    end
-    if #live < #s.live then
-      s.live = live
-      write_schedule(id, s)
-      value = redis.call('HGET', schedules, id)
-    end
-    redis.call('ZADD', ticks, now + 1000, id)
+    hidden[#hidden + 1] = now + 1000
+    hidden[#hidden + 1] = id
     answers[#answers + 1] = id
-    answers[#answers + 1] = value
+    answers[#answers + 1] = #s.live > 0 and forget_vanished(id, s) or value
   end
+end
+if #hidden > 0 then
+  redis.call('ZADD', ticks, unpack(hidden))
 end
 return { string.format('%.0f', now), answers }

@@ -11,12 +11,16 @@ local function read_schedule(value)
   }
 end
 
-local function write_schedule(id, s)
+local function schedule_value(s)
   local state = cmsgpack.pack({
     s.revision, s.mark, s.anchor, s.next, s.app, s.buffer, s.paused, s.live, s.fired, s.skipped, s.last, s.late,
     s.ended, s.outcome, s.failures,
   })
-  redis.call('HSET', schedules, id, struct.pack('>I2', #state) .. state .. s.definition)
+  return struct.pack('>I2', #state) .. state .. s.definition
+end
+
+local function write_schedule(id, s)
+  redis.call('HSET', schedules, id, schedule_value(s))
 end
 
 -- Add to the count of skipped ticks, kept as a flat list of why, count.
