@@ -2,7 +2,8 @@
 
     python benchmarks/schedules.py lateness|firing|cost|load [--url redis://…] [--seconds 20] [--most 1000000] [--json]
 
-lateness: from a tick's nominal moment to its handler's start, one schedule and 1,000 of them, each second, one node.
+lateness: from a tick's nominal moment to its handler's start, one schedule and 1,000 of them, each second, one node;
+    the 1,000 spread over the second (as intervals declared in code are), and all at the same moment.
 firing: ticks per second that one node plans and fires from a backlog, `every` and cron; nobody runs the jobs.
 cost: put, look, fire and remove at 10^3, 10^4, … schedules.
 load: so many interval schedules spread over ten minutes, one node: does it keep up, its share of a core, the SLOWLOG.
@@ -69,9 +70,9 @@ async def put_many(shard: Shard, count: int, trigger_of: Callable[[int], Trigger
 # --- lateness --------------------------------------------------------------------------------------------------------
 
 
-async def lateness(url: str, count: int, seconds: float) -> Figures:
+async def lateness(url: str, count: int, spread: bool, seconds: float) -> Figures:
     lags: list[float] = []
-    scheduler = scheduler_on(url, f"lateness-{count}")
+    scheduler = scheduler_on(url, f"lateness-{count}-{spread}")
 
     @scheduler.task(name="tick")
     async def tick(ctx: Context) -> None:
@@ -79,13 +80,16 @@ async def lateness(url: str, count: int, seconds: float) -> Figures:
 
     await scheduler.start()
     freeze_startup()
-    await put_many(scheduler.shard("default"), count, lambda n: cron("* * * * * *"))
+    begin = int(time.time())
+    triggers = (lambda n: every(seconds=1, start=begin + n / count)) if spread else (lambda n: cron("* * * * * *"))
+    await put_many(scheduler.shard("default"), count, triggers)
     await asyncio.sleep(2)
     lags.clear()
     await asyncio.sleep(seconds)
     found = sorted(lags)
     await scheduler.stop(1)
-    return {"schedules": count, "ticks": len(found), "p50 ms": percentile(found, 0.5) * 1000,
+    moment = "spread over the second" if spread else "at the same moment"
+    return {"schedules": count, "": moment, "ticks": len(found), "p50 ms": percentile(found, 0.5) * 1000,
             "p99 ms": percentile(found, 0.99) * 1000, "max ms": found[-1] * 1000}  # fmt: skip
 
 
@@ -217,7 +221,8 @@ async def overdue(shard: Shard) -> int:
 
 async def main(arguments: argparse.Namespace, url: str) -> Any:
     if arguments.what == "lateness":
-        return [await lateness(url, count, arguments.seconds) for count in (1, 1000)]
+        cases = ((1, False), (1000, True), (1000, False))
+        return [await lateness(url, count, spread, arguments.seconds) for count, spread in cases]
     if arguments.what == "firing":
         return [await firing(url, kind, min(arguments.most, 100_000)) for kind in ("every", "cron")]
     if arguments.what == "cost":
