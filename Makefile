@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench clean redis
+.PHONY: simulate help demo test check format bench chaos chaos-ticks clean redis
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## see it work, and survive a kill: two nodes on an embedded store, within half a minute
 	@$(BIN)/duly demo $(ARGS)
@@ -37,6 +38,15 @@ simulate: $(STAMP) redis ## whole clusters in virtual time, SEEDS of them, a ten
 	$(BIN)/python -m duly.testing.simulate --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store sqlite $(ARGS)
 	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store redis $(ARGS)
+
+chaos: $(STAMP) redis ## real processes under kill -9, SIGSTOP, a Redis that restarts, cut networks: MINUTES=30
+	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES) $(ARGS)
+	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/3 --store sqlite $(ARGS)
+	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/6 --server-clock $(ARGS)
+
+chaos-ticks: $(STAMP) redis ## ten nodes, killed and restarted, carry fifty schedules: each tick fires once
+	$(BIN)/python -m tests.chaos.ticks --store redis $(ARGS)
+	$(BIN)/python -m tests.chaos.ticks --store sqlite $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Real processes on real stores under kill -9, SIGSTOP, restarts, cut networks and wrong clocks; see docs/chaos.md."""
