@@ -139,6 +139,9 @@ class RemoteStore(WrappedStore):
               kwargs: dict[str, Any]) -> None:  # fmt: skip
         """The server keeps who waits, and does not notice that it is gone."""
         server = self._server
+        if server.is_closed:
+            _answer(reply, None, StoreUnavailable("wait: the simulation is over"))
+            return
 
         async def wait() -> None:
             found = await call(*args, **kwargs)

@@ -73,11 +73,19 @@ class Member:
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number, self.life = world, number, 0
+        self.is_booting = False
         self.skew = world.random.choice((0, 0, -300, 300, 17))
         self.boot()
 
+    def boot_later(self, seconds: float) -> None:
+        """One process at a time, also if it dies just after it was told to stop."""
+        if not self.is_booting:
+            self.is_booting = True
+            self.world.later(seconds, self.boot)
+
     def boot(self) -> None:
         """A new process of the same code."""
+        self.is_booting = False
         self.life += 1
         self.process = Process(f"n{self.number}.{self.life}")
         self.leaves = asyncio.Event()
@@ -94,7 +102,7 @@ class Member:
         await scheduler.stop()
         if world.was_troubled(self.process, leaves_at):
             world.trouble.happened(self.process.name, "a stop while the store was away")
-        world.later(0.5 * world.random.random(), self.boot)
+        self.boot_later(0.5 * world.random.random())
 
 
 class World:
@@ -173,7 +181,7 @@ class World:
         self.note(member.process.name, f"dies: {why}")
         self.trouble.happened(member.process.name, why)
         self.loop.kill(member.process)
-        self.later(self.random.choice((0.1, 1.0, self.lease)), member.boot)
+        member.boot_later(self.random.choice((0.1, 1.0, self.lease)))
 
     def _crash(self, member: Member) -> None:
         self.die(member, "crash")
