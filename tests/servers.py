@@ -59,6 +59,15 @@ def free_port() -> int:
         return port
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and was not reaped counts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Server:
     """One server process. `options` are its command line: "--maxmemory", "10mb", "--appendonly", "yes".
 

@@ -33,6 +33,7 @@ from duly.runtime.run import Run
 from tests import process_broken, process_deadly, process_endless, process_handlers
 from tests import process_handlers as handlers
 from tests.schedulers import running
+from tests.servers import exists
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -80,15 +81,6 @@ async def there(folder: str, name: str) -> str:
     return path.read_text()
 
 
-def is_gone(pid: int) -> bool:
-    """Whether the process has ended and was reaped."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def alive(scheduler: Scheduler) -> int:
     """The child processes that the node has."""
     assert scheduler._node is not None
@@ -107,7 +99,7 @@ async def test_a_handler_runs_in_another_process(scheduler: Scheduler, fn: Any) 
         child = await answer(scheduler, fn)
         assert child != os.getpid()
         assert await answer(scheduler, fn) == child  # kept warm
-    assert is_gone(child)
+    assert not exists(child)
 
 
 @pytest.mark.server
@@ -339,7 +331,7 @@ async def test_a_child_that_dies_idle_is_replaced(scheduler: Scheduler, caplog: 
     async with running(scheduler):
         child = await answer(scheduler, handlers.die_after_return)
         await eventually(lambda: alive(scheduler) == 0)
-        assert is_gone(child)
+        assert not exists(child)
         assert await answer(scheduler, handlers.pid) != child
     assert "an idle child process was killed by signal SIGKILL" in caplog.text
 
@@ -378,7 +370,7 @@ async def test_a_run_over_its_time_is_killed_and_its_slot_is_free_again(folder: 
         job = await task.push(folder)
         child = int(await there(folder, "begun"))
         found = await dead(scheduler, job)
-        assert is_gone(child)  # before its job is settled
+        assert not exists(child)  # before its job is settled
         assert found.reason == "failed: ran longer than its timeout of 0.5 s"
         assert await answer(scheduler, handlers.pid) != child
 
@@ -432,7 +424,7 @@ async def test_a_running_job_that_is_cancelled_is_killed(scheduler: Scheduler, f
         await job.cancel()
         with pytest.raises(JobFailed, match="cancelled while it ran"):
             await job.result(timeout=30)
-        assert is_gone(child)
+        assert not exists(child)
 
 
 async def test_a_handler_that_looks_may_end_by_itself_and_its_child_lives(scheduler: Scheduler, folder: str) -> None:
@@ -480,7 +472,7 @@ async def test_a_run_whose_lease_was_taken_is_killed_at_once(scheduler: Schedule
         worker = scheduler._node.worker
         (run,) = worker.running
         worker.renewed([(run, "taken")])
-        await eventually(lambda: is_gone(child) and not worker.running)
+        await eventually(lambda: not exists(child) and not worker.running)
     assert not (Path(folder) / "seen").exists()  # another node runs it by now
 
 
@@ -515,7 +507,7 @@ async def test_a_run_that_outlasts_the_grace_is_killed_and_handed_back_uncounted
         job = await task.push(folder)
         child = int(await there(folder, "begun"))
         await scheduler.stop(0)
-        assert is_gone(child)
+        assert not exists(child)
         found = await scheduler.jobs.get(job.id)
         assert found is not None
         assert (found.state, found.attempts, found.crashes) == ("pending", 0, 0)
@@ -555,7 +547,7 @@ async def test_a_stopped_node_leaves_no_process_and_no_open_file(folder: str) ->
             pids |= {await answer(scheduler, handlers.pid) for _ in range(5)}
         if turn == 0:  # the first one opens what stays open
             before = len(handlers.names("/proc/self/fd"))
-    assert all(map(is_gone, pids))
+    assert not any(map(exists, pids))
     assert len(handlers.names("/proc/self/fd")) == before
 
 
@@ -564,7 +556,7 @@ async def test_an_idle_child_ends_in_order_and_nobody_wonders(
 ) -> None:
     async with running(scheduler):
         child = await answer(scheduler, handlers.say_goodbye, folder)
-    assert is_gone(child)
+    assert not exists(child)
     assert (Path(folder) / "goodbye").exists()
     assert "idle child" not in caplog.text
 
@@ -575,7 +567,7 @@ async def test_a_child_with_a_thread_that_does_not_end_ends_itself(
     monkeypatch.setattr(children, "EXIT_SECONDS", 30)  # the node would wait for longer
     async with running(scheduler):
         child = await answer(scheduler, handlers.leave_a_thread)
-    assert is_gone(child)
+    assert not exists(child)
 
 
 async def test_a_child_that_stands_still_is_killed(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -583,7 +575,7 @@ async def test_a_child_that_stands_still_is_killed(scheduler: Scheduler, monkeyp
     async with running(scheduler):
         child = await answer(scheduler, handlers.pid)
         os.kill(child, signal.SIGSTOP)
-    assert is_gone(child)
+    assert not exists(child)
 
 
 async def test_what_waits_after_the_stop_began_is_handed_back_too() -> None:
@@ -613,7 +605,7 @@ async def test_a_child_is_replaced_after_its_jobs() -> None:
     async with running(scheduler):
         pids = [await answer(scheduler, handlers.pid) for _ in range(9)]
         assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3]
-        await eventually(lambda: all(map(is_gone, pids)))
+        await eventually(lambda: not any(map(exists, pids)))
 
 
 async def test_memory_stays_bounded() -> None:

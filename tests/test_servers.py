@@ -14,18 +14,10 @@ import pytest
 import redis
 
 from tests.conftest import StartServer
-from tests.servers import Server, ServerError
+from tests.servers import Server, ServerError, exists
 
 ROOT = Path(__file__).parent.parent
 KINDS = pytest.mark.parametrize("kind", ["redis", "valkey"])
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_redis_is_seven_or_newer_and_answers(redis_server: Server) -> None:
@@ -44,9 +36,9 @@ def test_valkey_is_nine_and_answers(valkey_server: Server) -> None:
 def test_a_stopped_server_is_gone(start_server: StartServer, kind: str) -> None:
     server = start_server(kind)
     pid = server.pid
-    assert is_alive(pid)
+    assert exists(pid)
     server.stop()
-    assert not is_alive(pid)
+    assert not exists(pid)
     with pytest.raises(redis.ConnectionError), server.client() as client:
         client.ping()
     with pytest.raises(ServerError, match="does not run"):
@@ -60,14 +52,14 @@ def test_a_paused_server_is_stopped_too(start_server: StartServer, monkeypatch: 
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)
     server.stop()
-    assert not is_alive(pid)
+    assert not exists(pid)
 
 
 def test_a_killed_server_starts_again_on_its_port(start_server: StartServer) -> None:
     server = start_server("redis")
     port, pid = server.port, server.pid
     server.kill()
-    assert not is_alive(pid)
+    assert not exists(pid)
     server.start()
     assert (server.port, server.pid != pid) == (port, True)
 
@@ -132,7 +124,7 @@ def test_another_free_port_is_tried_when_the_first_was_taken(
 @pytest.mark.server
 def test_a_test_run_that_dies_leaves_no_server(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pathlib; from tests.servers import Server\n"
+        "import os, sys, pathlib; from tests.servers import Server, exists\n"
         "server = Server('redis', pathlib.Path(sys.argv[1])); server.start()\n"
         "print(server.port, flush=True); os._exit(1)"
     )

@@ -115,12 +115,8 @@ class Scheduler(Declaring):
     def sibling(self) -> Scheduler:
         """This scheduler for another thread's event loop: the same tasks, settings and switches, unconnected."""
         twin = copy.copy(self)
-        twin.store, twin.jobs, twin.queues, twin.schedules = (
-            self.store.sibling(),
-            Jobs(twin),
-            Queues(twin),
-            Schedules(twin),
-        )
+        twin.store = self.store.sibling()
+        twin.jobs, twin.queues, twin.schedules = Jobs(twin), Queues(twin), Schedules(twin)
         twin._emitter, twin._producers, twin._resources = Emitter(self.config.logger), {}, AsyncExitStack()
         twin._loop, twin._users, twin._node = None, 0, None
         return twin

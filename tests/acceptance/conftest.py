@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from duly import Scheduler
 from tests.acceptance.nodes import ROOT, Ledger, NodeProcess
 from tests.acceptance.supervising import Supervised, are_gone, write_application
 
@@ -37,6 +40,20 @@ def start_node(redis_url: str, ledger: Ledger, tmp_path: Path) -> Iterator[Start
         node.kill()
         print(f"--- {node}: {' '.join(node.command[1:])}\n{node.output}")  # noqa: T201  shown when the test fails
     print("--- ledger", *ledger.read(), sep="\n")  # noqa: T201  likewise
+
+
+@pytest.fixture
+def push(redis_url: str) -> Any:
+    """`push(task, *args)`: the id of a job just pushed."""
+
+    def push(task: str, *args: Any) -> str:
+        async def pushed() -> str:
+            async with Scheduler(redis_url) as scheduler:
+                return (await scheduler.push(task, args=args, remote=True)).id
+
+        return asyncio.run(pushed())
+
+    return push
 
 
 # --- supervisors -----------------------------------------------------------------------------------------------------

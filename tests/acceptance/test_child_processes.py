@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -11,23 +10,10 @@ from typing import Any
 
 import pytest
 
-from duly import Scheduler
 from tests.acceptance.conftest import StartNode
 from tests.acceptance.nodes import Ledger, NodeProcess, until
 
 Push = Callable[..., str]
-
-
-@pytest.fixture
-def push(redis_url: str) -> Push:
-    def push(task: str, *args: Any) -> str:
-        async def pushed() -> str:
-            async with Scheduler(redis_url) as scheduler:
-                return (await scheduler.push(task, args=args, remote=True)).id
-
-        return asyncio.run(pushed())
-
-    return push
 
 
 @pytest.fixture

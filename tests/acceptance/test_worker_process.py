@@ -23,20 +23,6 @@ NAPS = pytest.mark.parametrize("task", ["nap", "nap_in_thread"])
 LEASE = 2.0  # seconds, as start_node gives it
 
 
-@pytest.fixture
-def push(redis_url: str) -> Any:
-    """`push(task, *args)`: the id of a job just pushed."""
-
-    def push(task: str, *args: Any) -> str:
-        async def pushed() -> str:
-            async with Scheduler(redis_url) as scheduler:
-                return (await scheduler.push(task, args=args, remote=True)).id
-
-        return asyncio.run(pushed())
-
-    return push
-
-
 def state(url: str, job: str) -> str | None:
     """Where the job is, or None if the store knows nothing of it any more."""
 

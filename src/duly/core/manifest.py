@@ -42,11 +42,13 @@ def make_manifest(app: str, declared: Iterable[tuple[str, str, bytes]], live: Se
 
 def in_force(mine: Manifest, live: Iterable[Manifest]) -> str:
     """The digest of the manifest in force for the app of `mine`, among its live nodes and mine."""
-    versions = [mine, *(other for other in live if other.app == mine.app)]
-    return max(versions, key=lambda version: (version.since, version.digest)).digest
+    return max(_versions(mine, live), key=lambda version: (version.since, version.digest)).digest
 
 
 def declared_by_any(mine: Manifest, live: Iterable[Manifest]) -> frozenset[str]:
     """The places that a live node of the app of `mine` declares."""
-    versions = [mine, *(other for other in live if other.app == mine.app)]
-    return frozenset(place for version in versions for place in version.places)
+    return frozenset(place for version in _versions(mine, live) for place in version.places)
+
+
+def _versions(mine: Manifest, live: Iterable[Manifest]) -> list[Manifest]:
+    return [mine, *(other for other in live if other.app == mine.app)]

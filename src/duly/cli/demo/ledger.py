@@ -48,7 +48,7 @@ class Ledger:
     @contextmanager
     def run(self, ctx: Context) -> Iterator[None]:
         """Around a handler: its begin, and how it ended."""
-        row = (ctx.job.id, ctx.job.task, ctx.job.nominal, ctx.attempt, ctx.crashes, os.getpid(), _now())
+        row = (ctx.job.id, ctx.job.task, ctx.job.nominal, ctx.attempt, ctx.crashes, os.getpid(), now())
         columns = "job, task, nominal, attempt, crashes, pid, began"
         with closing(self._open()) as db, db:
             (number,) = db.execute(
@@ -60,7 +60,7 @@ class Ledger:
             ok = True
         finally:
             with closing(self._open()) as db, db:
-                db.execute("UPDATE runs SET ended = ?, ok = ? WHERE run = ?", (_now(), ok, number))
+                db.execute("UPDATE runs SET ended = ?, ok = ? WHERE run = ?", (now(), ok, number))
 
     def read(self) -> list[Run]:
         """All runs, in the order in which they began."""
@@ -73,5 +73,6 @@ class Ledger:
         return sqlite3.connect(self._path, timeout=10)
 
 
-def _now() -> float:
+def now() -> float:
+    """Epoch seconds."""
     return SYSTEM_CLOCK.epoch_us() / 1e6

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from duly.cli.demo.facts import Check
-from duly.cli.demo.ledger import Run
-from duly.cli.demo.story import NODES, Story, now
+from duly.cli.demo.ledger import Run, now
+from duly.cli.demo.story import NODES, Story
 
 KINDS = {
     "tick": "cron, each second",

@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from duly.cli.demo.facts import Facts
-from duly.cli.demo.ledger import Ledger, Run
-from duly.clock import SYSTEM_CLOCK
+from duly.cli.demo.ledger import Ledger, Run, now
 from duly.config import masked
 from duly.errors import DulyError, StoreError
 from duly.scheduler import Scheduler
@@ -21,11 +20,6 @@ LIMIT = 28.0
 """Seconds after which the demo ends, whatever is missing."""
 KILL_AFTER, PUSH_UNTIL = 3.0, 10.0
 LOOK = 0.1
-
-
-def now() -> float:
-    """Epoch seconds."""
-    return SYSTEM_CLOCK.epoch_us() / 1e6
 
 
 class Story:

@@ -124,9 +124,12 @@ def _due(room: Room, limit: int) -> Due:
             known = room.all(f"SELECT id FROM jobs WHERE shard = ? AND id {IN} AND state != 2", room.shard,
                              listed(record.live))  # fmt: skip
             living = {id for (id,) in known}
-            record = replace(record, live=tuple(id for id in record.live if id in living))
-        _save(room, record, room.now + HIDDEN_MS)
+            if len(living) < len(record.live):
+                record = replace(record, live=tuple(id for id in record.live if id in living))
+                _save(room, record, None)
         found.append(record)
+    hidden = [(room.now + HIDDEN_MS, room.shard, record.id) for record in found]
+    room.db.executemany("UPDATE schedules SET look = ? WHERE shard = ? AND id = ?", hidden)
     return Due(room.now, found)
 
 
