@@ -11,7 +11,7 @@ import msgspec
 
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
-from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options, push_options
+from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options, push_options, to_ms
 from duly.errors import ConfigurationError, DuplicateTask, InvalidOption
 from duly.identity import new_job_id
 from duly.runtime.context import Context
@@ -48,8 +48,8 @@ class Call(Generic[P, R]):
         self.queue = options.queue or DEFAULT_QUEUE
         self._packed = codec.pack_options(pushed)
         self._priority = DEFAULT_PRIORITY if options.priority is None else options.priority
-        self._due = None if options.at is None else int(options.at * 1000)
-        self._delay = 0 if options.delay is None else int(options.delay * 1000)
+        self._due = None if options.at is None else to_ms(options.at)
+        self._delay = 0 if options.delay is None else to_ms(options.delay)
         keeps = options.keep_result
         self._keeps = bool(keeps) if keeps is not None or handler is not None else None
         self._plain = options.id is None and options.unique is None
@@ -174,7 +174,7 @@ def hold_of(unique: Unique, task: str, body: bytes) -> Hold:
         digest = hashlib.blake2b(codec.canonical(envelope.args, envelope.kwargs), digest_size=12).hexdigest()
         key = f"{task[:150]}:{digest}"
     if unique.seconds is not None:
-        return Hold(key, "time", int(unique.seconds * 1000))
+        return Hold(key, "time", to_ms(unique.seconds))
     return Hold(key, unique.until)
 
 

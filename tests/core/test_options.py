@@ -16,10 +16,12 @@ from duly.core.job import (
     RUN_OPTIONS,
     Options,
     Unique,
+    due_after,
     duration,
     make_options,
     make_policy,
     moment,
+    to_ms,
 )
 from duly.core.retry import DEFAULT_RETRY, NO_RETRY, Retry
 from duly.errors import DulyError, InvalidOption
@@ -247,3 +249,15 @@ def test_every_option_of_a_run_has_its_place_in_the_policy(name: str) -> None:
     value = {"delivery": "at_most_once", "keep_result": 77}.get(name, 77)
     assert make_policy(make_options({name: value})) != make_policy(Options())
     assert make_policy(Options(), make_options({name: value})) == make_policy(make_options({name: value}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ms"), [(0, 0), (1e-6, 1), (0.001, 1), (0.0015, 2), (1.1, 1100), (1_700_000_000.001, 1_700_000_000_001)]
+)
+def test_what_a_user_gives_in_seconds_is_rounded_up_to_milliseconds(seconds: float, ms: int) -> None:
+    assert to_ms(seconds) == ms
+
+
+def test_a_delay_is_over_at_the_first_whole_millisecond_after_it() -> None:
+    assert [due_after(now_us, 5) for now_us in (7_000, 7_001, 7_999)] == [12, 13, 13]
+    assert [due_after(now_us, 0) for now_us in (7_000, 7_001, 7_999)] == [7, 7, 7]

@@ -101,6 +101,16 @@ class NewJob(msgspec.Struct, frozen=True):
     unique: Hold | None = None
 
 
+def to_ms(seconds: float) -> int:
+    """Whole milliseconds, rounded up: a moment or a duration given by a user is never cut short."""
+    return math.ceil(round(seconds * 1000, 3))  # to the microsecond: what floats add beyond is not meant
+
+
+def due_after(now_us: int, delay: int) -> int:
+    """The first millisecond at which `delay` ms have passed since `now_us`; without a delay, the present one."""
+    return now_us // 1000 if delay == 0 else -(-now_us // 1000) + delay
+
+
 class Holder(msgspec.Struct, frozen=True):
     """Who held a job before the caller took it over."""
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from duly.core.job import Claimed, Policy
+from duly.core.job import Claimed, Policy, to_ms
 from duly.core.outcome import Ending, Outcome
 
 State = Literal["new", "pending", "leased", "ended", "dead"]
@@ -97,15 +97,15 @@ def decide(job: Claimed, outcome: Outcome, policy: Policy, now: int, roll: float
     if ending in (Ending.RAISED, Ending.TIMED_OUT):
         return _failed(job, outcome, policy, policy.retry.delay_ms(job.attempts + 1, roll))
     if ending is Ending.RETRY_IN:
-        return _failed(job, outcome, policy, int(outcome.seconds * 1000))
+        return _failed(job, outcome, policy, to_ms(outcome.seconds))
     if ending is Ending.SNOOZED:
-        return _again(job, int(outcome.seconds * 1000), outcome)
+        return _again(job, to_ms(outcome.seconds), outcome)
     if ending is Ending.HANDED_BACK:
-        return _again(job, int(outcome.seconds * 1000), outcome)
+        return _again(job, to_ms(outcome.seconds), outcome)
     if ending is Ending.INTERRUPTED:  # a stop cut the run short
         if policy.at_most_once:
             return _dead(job, outcome, keep, "lost")
-        return _again(job, int(outcome.seconds * 1000), outcome)
+        return _again(job, to_ms(outcome.seconds), outcome)
     if ending is Ending.DIED:
         return _died(job, outcome, policy)
     if ending is Ending.ISOLATED:

@@ -112,7 +112,7 @@ class ScheduleVerbs(Verbs):
 
 def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, keep: int) -> None:
     if firing.jobs:
-        state.keep(now, firing.jobs)
+        state.keep(now * 1000, firing.jobs)
     state.schedules[firing.id] = fired(record, firing)
     if firing.look is None or firing.pause is not None:
         state.looks.discard(firing.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duly.core.job import Claimed, Holder, NewJob
+from duly.core.job import Claimed, Holder, NewJob, due_after
 from duly.errors import StoreRefused
 from duly.stores.base import Answer, Batch, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.editing import run_ended
@@ -28,13 +28,14 @@ class JobVerbs(Verbs):
             return []
         check_size(jobs)
         state = self._state
-        with self._step() as now:
+        with self._connection.step() as now_us:
+            now = now_us // 1000
             last = state.clients.get(client)
             if last is not None and n == last.n:
                 return list(last.answers)
             if last is not None and n < last.n:
                 raise StoreRefused(f"enqueue {n} of client {client}, which has since sent {last.n}: not applied")
-            answers, written = state.keep(now, list(jobs))
+            answers, written = state.keep(now_us, list(jobs))
             state.clients[client] = Sent(n, now, answers)
             state.forget(now)
             state.record(now, self._limits.history, "enqueue", client, written, [job.id for job in jobs])
@@ -83,15 +84,16 @@ class JobVerbs(Verbs):
             return []
         check_size(settlements)
         state = self._state
-        with self._step() as now:
+        with self._connection.step() as now_us:
+            now = now_us // 1000
             last = state.settles.get(node)
             if last is not None and n == last.n:
                 return ["repeated" if answer == "applied" else answer for answer in last.answers]
             was_full = state.is_full()
-            answers = [self._settle_one(settlement, now) for settlement in settlements]
+            answers = [self._settle_one(settlement, now_us) for settlement in settlements]
             for settlement, answer in zip(settlements, answers, strict=True):
                 if answer == "applied":  # after all changes: a child may take the place of a job that ended
-                    state.keep(now, settlement.children)
+                    state.keep(now_us, settlement.children)
             self._trim_dead(now)
             state.forget(now)
             due = state.earliest_due()
@@ -110,7 +112,7 @@ class JobVerbs(Verbs):
 
     # --- settle ------------------------------------------------------------------------------------------------------
 
-    def _settle_one(self, settlement: Settlement, now: int) -> Settled:
+    def _settle_one(self, settlement: Settlement, now_us: int) -> Settled:
         state, change = self._state, settlement.change
         job = _held(state, settlement.id, settlement.fence)
         if job is None:
@@ -120,9 +122,9 @@ class JobVerbs(Verbs):
         job.move(f"settle {change.verb}")
         state.leased.discard(job.id)
         if change.verb == "again":
-            _put_back(state, job, settlement, now)
+            _put_back(state, job, settlement, now_us)
         else:
-            self._end(job, settlement, now)
+            self._end(job, settlement, now_us // 1000)
         return "applied"
 
     def _end(self, job: Job, settlement: Settlement, now: int) -> None:
@@ -286,13 +288,13 @@ def _give_up_timer(state: ShardState, node: str) -> None:
 # --- the ends of a run -----------------------------------------------------------------------------------------------
 
 
-def _put_back(state: ShardState, job: Job, settlement: Settlement, now: int) -> None:
+def _put_back(state: ShardState, job: Job, settlement: Settlement, now_us: int) -> None:
     change = settlement.change
     job.fence, job.node, job.started, job.priority = 0, "", False, settlement.priority
     job.attempts, job.crashes, job.unfit_since = change.attempts, change.crashes, change.unfit_since
     if change.reason or change.error:
         job.reason, job.error, job.trace = change.reason, change.error, change.trace
-    due, before = now + change.delay, state.earliest_due()
+    now, due, before = now_us // 1000, due_after(now_us, change.delay), state.earliest_due()
     state.pending[job.priority].put(job.id, due)
     if due <= now or before is None or due < before:
         state.wake.leave_token()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from duly.core.job import PRIORITIES, Hold, Holder, NewJob
+from duly.core.job import PRIORITIES, Hold, Holder, NewJob, due_after
 from duly.core.lifecycle import TRANSITIONS, State
 from duly.stores.memory.line import Line
 from duly.stores.memory.stream import Stream
@@ -119,13 +119,13 @@ class ShardState:
 
     # --- enqueue: the one way in which jobs come to be kept, for pushes, children and ticks --------------------------
 
-    def keep(self, now: int, jobs: tuple[NewJob, ...] | list[NewJob]) -> tuple[list[Answer], int]:
+    def keep(self, now_us: int, jobs: tuple[NewJob, ...] | list[NewJob]) -> tuple[list[Answer], int]:
         """Enqueue in order: (the answers, how many were written). Leaves a token if a sleeper has to know."""
-        before = self.earliest_due()
+        now, before = now_us // 1000, self.earliest_due()
         answers: list[Answer] = []
         written: list[int] = []
         for job in jobs:
-            state, id, due = self._keep_one(now, job)
+            state, id, due = self._keep_one(now_us, job)
             answers.append((state, id))
             if due is not None:
                 written.append(due)
@@ -133,8 +133,9 @@ class ShardState:
             self.wake.leave_token()
         return answers, len(written)
 
-    def _keep_one(self, now: int, new: NewJob) -> tuple[str, str, int | None]:
+    def _keep_one(self, now_us: int, new: NewJob) -> tuple[str, str, int | None]:
         """(state, id, due time if it was written)."""
+        now = now_us // 1000
         known = self.jobs.get(new.id)
         if known is not None and not (new.replace and known.state == "pending"):
             return known.state, known.id, None
@@ -144,7 +145,7 @@ class ShardState:
             holder = self.holder(new.unique.key, now)
             if holder is not None and holder[1] != new.id:
                 return *holder, None
-        due = new.due if new.due is not None else now + new.delay
+        due = new.due if new.due is not None else due_after(now_us, new.delay)
         if known is not None:
             self._replace(now, known, new, due)
             return "pending", new.id, due

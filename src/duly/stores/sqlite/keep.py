@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from duly.core.job import NewJob
+from duly.core.job import NewJob, due_after
 from duly.stores.base import Answer
 from duly.stores.sqlite.room import IN, STATES, Room, listed
 
@@ -58,7 +58,7 @@ class _Keeper:
             holder = _holder(room, new.unique.key)
             if holder is not None and holder[1] != new.id:
                 return holder
-        due = new.due if new.due is not None else room.now + new.delay
+        due = new.due if new.due is not None else due_after(room.now_us, new.delay)
         self.written += 1
         self.first = due if self.first is None else min(self.first, due)
         if state is not None:

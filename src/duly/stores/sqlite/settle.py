@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from duly.core.job import due_after
 from duly.stores.base import Settled, Settlement
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import DEAD, FORGET_STEP, IN, LEASED, PENDING, Room, listed
@@ -85,7 +86,7 @@ class _Settling:
 
     def _put_back(self, settlement: Settlement) -> None:
         room, change = self.room, settlement.change
-        due = room.now + change.delay
+        due = due_after(room.now_us, change.delay)
         if not self.knows_head:
             self.head, self.knows_head = room.earliest_due(), True
         if due <= room.now or self.head is None or due < self.head:

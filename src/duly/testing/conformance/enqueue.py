@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duly.core.job import Hold
+from duly.core.lifecycle import Change
 from duly.stores.base import JobRecord, Shard
 from duly.testing.conformance.kit import (
     AGAIN,
@@ -42,6 +43,17 @@ class EnqueueSuite(Suite):
         due = now_ms(clock) + 77
         await Client(shard).push(job("a", due=due, delay=5_000))
         assert (await known(shard, "a")).at == due
+
+    async def test_a_delay_is_never_cut_short_by_the_part_of_a_millisecond_that_has_passed(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        clock.advance(0.000_001)
+        now = now_ms(clock)
+        await Client(shard).push(job("later", delay=5), job("special", delay=5, priority=0), job("now"))
+        node = Node(shard, "n")
+        batch = await node.claim()
+        await node.settle(settlement(batch.jobs[0], batch.fence, Change("again", delay=7, attempts=1)))
+        assert [(await known(shard, id)).at - now for id in ("later", "special", "now")] == [6, 6, 8]
 
     async def test_jobs_are_kept_and_answered_in_order(self, shard: Shard) -> None:
         await Client(shard).push(job("b", named=True))

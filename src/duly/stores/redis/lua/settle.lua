@@ -42,7 +42,7 @@ local function bury(id, change)
 end
 
 local function again(id, change)
-  local due = now + change[2]
+  local due = due_after(change[2])
   local head = earliest_due()
   redis.call('ZADD', pending[change[6] + 1], due, id)
   if change[3] > 0 or change[4] > 0 or change[5] > 0 then

@@ -8,7 +8,7 @@ local function due_of(text)
   end
   local value = tonumber(text)
   if string.sub(text, 1, 1) == '+' then
-    return now + value
+    return due_after(value)
   end
   return value
 end

@@ -5,3 +5,8 @@ if not now_us then
   now_us = time[1] * 1000000 + time[2]
 end
 local now = math.floor(now_us / 1000)
+
+-- The first millisecond at which a delay in ms is over: a delay is never cut short.
+local function due_after(delay)
+  return delay == 0 and now or math.ceil(now_us / 1000) + delay
+end
