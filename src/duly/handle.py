@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from duly.scheduler import Scheduler
 
 R = TypeVar("R")
-RESULT_PAUSES = (0.005, 0.25)
-"""Seconds between two looks for a result: the first, and the longest."""
+RESULT_POLL = 1.0
+"""Seconds, about, after which whoever waits for a result looks whether its job still is there."""
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -108,25 +108,24 @@ class JobHandle(Generic[R]):
                 f"job {self.id} keeps no result: declare its task, or push it, with keep_result=True (or seconds)"
             )
         shard = self._scheduler.shard(self.queue)
-        pause, longest = RESULT_PAUSES
+        wait = 0.0
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    found = await self._look(shard)
+                    found = await self._look(shard, wait)
                     if found is not None:
                         ending, value, reason, error = codec.unpack(found)
                         if ending == "returned":
                             return value  # type: ignore[no-any-return]
                         raise JobFailed(self.id, reason or ending, error)
-                    await asyncio.sleep(pause * (0.75 + random.random() / 2))
-                    pause = min(longest, pause * 1.5)
+                    wait = RESULT_POLL * (0.75 + random.random() / 2)
         except TimeoutError:
             raise ResultTimeout(f"job {self.id} did not end within {timeout:g} s; it goes on") from None
 
-    async def _look(self, shard: Shard) -> bytes | None:
-        """The kept result, None if it is not there yet, or if the store does not answer now."""
+    async def _look(self, shard: Shard, wait: float) -> bytes | None:
+        """The kept result, None if it is not there within `wait` seconds, or if the store does not answer now."""
         try:
-            found = await shard.result(self.id)
+            found = await shard.result(self.id, wait)
             record = (await shard.get([self.id]))[0] if found is None else None
             if found is None and (record is None or record.state in ("ended", "dead")):
                 found = await shard.result(self.id)  # it may have ended between the two looks
@@ -134,6 +133,7 @@ class JobHandle(Generic[R]):
                     why = record.reason if record else ""
                     raise JobFailed(self.id, why or "gone", "it was cancelled, or its result is not kept any more")
         except (StoreUnavailable, StoreUncertain):
+            await asyncio.sleep(RESULT_POLL / 2)
             return None  # the waiting goes on, as the job does
         return found
 

@@ -281,8 +281,10 @@ class Care(Protocol):
         """Counts in O(1), and the switches."""
         ...
 
-    async def result(self, id: str) -> bytes | None:
-        """The kept result of a job, or None."""
+    async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
+        """The kept result of a job, waited for at most `seconds`; None if it is not there, or not any more. May return
+        None before the time is over: whoever waits on looks at the job, and asks again.
+        """
         ...
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from duly.stores.base import JobRecord, Page, Sizes, check_size
@@ -44,11 +45,19 @@ class CareVerbs(Verbs):
                 limit=state.limit,
             )
 
-    async def result(self, id: str) -> bytes | None:
-        state = self._state
+    async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         with self._step() as now:
-            until = state.results_until.at(id)
-            return state.results[id] if until is not None and until > now else None
+            found = self._state.result(id, now)
+            if found is not None or seconds <= 0:
+                return found
+            caller = self._state.kept.add(id)
+        try:
+            await asyncio.wait([caller.future], timeout=seconds)
+        finally:
+            with self._step() as now:
+                self._state.kept.leave(id, caller)
+                found = self._state.result(id, now)
+        return found
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
         check_size(ids)

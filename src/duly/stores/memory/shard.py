@@ -139,6 +139,7 @@ class JobVerbs(Verbs):
         if settlement.result is not None and settlement.result_ms > 0:
             state.results[job.id] = settlement.result
             state.results_until.put(job.id, now + settlement.result_ms)
+            state.kept.ring(job.id)
         if settlement.schedule is not None:
             _end_of_run(state, settlement, now)
 

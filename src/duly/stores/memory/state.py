@@ -15,7 +15,7 @@ from duly.core.job import PRIORITIES, Hold, Holder, NewJob, due_after
 from duly.core.lifecycle import TRANSITIONS, State
 from duly.stores.memory.line import Line
 from duly.stores.memory.stream import Stream
-from duly.stores.memory.wake import Wake
+from duly.stores.memory.wake import Calls, Wake
 
 if TYPE_CHECKING:
     from duly.stores.base import Answer, ScheduleRecord, Settled
@@ -103,6 +103,7 @@ class ShardState:
         self.settles: dict[str, Written] = {}
         self.results: dict[str, bytes] = {}
         self.results_until = Line()
+        self.kept = Calls()
         self.schedules: dict[str, ScheduleRecord] = {}
         self.looks = Line()
         self.fence = 0
@@ -216,6 +217,11 @@ class ShardState:
         for line in (*self.pending, self.leased, self.dead):
             line.discard(id)
         self.release_key(job.unique, id)
+
+    def result(self, id: str, now: int) -> bytes | None:
+        """The kept result of a job, as long as it is to be kept."""
+        until = self.results_until.at(id)
+        return self.results[id] if until is not None and until > now else None
 
     def cancel_pending(self, job: Job, now: int, remember_ms: int) -> None:
         job.move("cancel")

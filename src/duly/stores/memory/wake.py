@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     import threading
 
 
-class _Sleeper:
+class Sleeper:
     """One `wait` under way. given: the token is its own, also if its time ran out in the same moment."""
 
     __slots__ = ("future", "given", "loop")
@@ -30,7 +31,7 @@ class Wake:
 
     def __init__(self) -> None:
         self._token = False
-        self._sleepers: deque[_Sleeper] = deque()
+        self._sleepers: deque[Sleeper] = deque()
 
     def leave_token(self) -> None:
         """Give the token to the first sleeper, or leave it for the next; nothing if one lies there."""
@@ -52,7 +53,7 @@ class Wake:
                 return True
             if seconds <= 0:
                 return False
-            sleeper = _Sleeper()
+            sleeper = Sleeper()
             self._sleepers.append(sleeper)
         try:
             async with asyncio.timeout(seconds):
@@ -68,8 +69,35 @@ class Wake:
             raise
         return True
 
-    def _leave(self, sleeper: _Sleeper, lock: threading.Lock) -> bool:
+    def _leave(self, sleeper: Sleeper, lock: threading.Lock) -> bool:
         with lock:
             if not sleeper.given:
                 self._sleepers.remove(sleeper)
             return sleeper.given
+
+
+class Calls:
+    """Who waits for which name. Every method is called under the store's lock."""
+
+    def __init__(self) -> None:
+        self._callers: dict[str, list[Sleeper]] = {}
+
+    def add(self, name: str) -> Sleeper:
+        """Wait for `name`: the sleeper's future is done when it is rung."""
+        caller = Sleeper()
+        self._callers.setdefault(name, []).append(caller)
+        return caller
+
+    def ring(self, name: str) -> None:
+        """Rouse everybody who waits for `name`."""
+        for caller in self._callers.pop(name, ()):
+            with contextlib.suppress(RuntimeError):  # its loop was closed
+                caller.loop.call_soon_threadsafe(caller.rouse)
+
+    def leave(self, name: str, caller: Sleeper) -> None:
+        """Wait no longer."""
+        callers = self._callers.get(name, [])
+        if caller in callers:
+            callers.remove(caller)
+            if not callers:
+                del self._callers[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
@@ -32,8 +33,17 @@ class RedisCare(ShardCalls):
         now, pending, leased, dead, schedules, paused, limit = await self.call("sizes")
         return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", int(limit) if limit else None)
 
-    async def result(self, id: str) -> bytes | None:
-        found: bytes | None = await self.link.command(b"GET", self.keys.result(id))
+    async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
+        key = self.keys.result(id)
+        found: bytes | None
+        if seconds <= 0:
+            found = await self.link.command(b"GET", key)
+            return found
+        async with self.link.listening(key) as message:  # `settle` says on the channel of that name that it is there
+            found = await self.link.command(b"GET", key)
+            if found is None:
+                await asyncio.wait([message], timeout=seconds)
+                found = await self.link.command(b"GET", key)
         return found
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:

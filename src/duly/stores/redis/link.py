@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import hiredis
 
 from duly.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable, StoreUncertain
+from duly.stores.redis.listener import Listener, Message
 from duly.stores.redis.scripts import Script
 from duly.stores.redis.topology import LOST, SingleServer
-from duly.stores.redis.wire import ConnectionLost, Wire
+from duly.stores.redis.wire import ConnectionLost, Wire, pack
 
 CALL_TIMEOUT = 5.0
 POP_TIMEOUT = 120.0
@@ -54,14 +56,15 @@ class Link:
         self._dialling: asyncio.Task[None] | None = None
         self._open: set[Wire] = set()
         self._poppers: list[Wire] = []
+        self._listener = Listener(self._open_wire, self._forget, timeout)
 
     def call(self, script: Script, keys: Sequence[str], args: Iterable[Any]) -> asyncio.Future[Any]:
         """Run a script. Raises StoreUnavailable (not sent), StoreUncertain (sent, no answer), StoreRefused."""
-        return self._submit(_pack((b"EVALSHA", script.digest, len(keys), *keys, *args)), script)
+        return self._submit(pack((b"EVALSHA", script.digest, len(keys), *keys, *args)), script)
 
     def command(self, *words: Any) -> asyncio.Future[Any]:
         """Run a plain command."""
-        return self._submit(_pack(words), None)
+        return self._submit(pack(words), None)
 
     def _submit(self, packed: bytes, script: Script | None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -99,9 +102,7 @@ class Link:
             call.answer.set_result(value)
         elif call.script is not None and str(value).startswith("NOSCRIPT") and wire in self._open:
             # The server forgot its scripts (a restart): load, and run again what was not applied.
-            load = _Call(
-                _pack((b"SCRIPT", b"LOAD", call.script.text)), asyncio.get_running_loop().create_future(), None
-            )
+            load = _Call(pack((b"SCRIPT", b"LOAD", call.script.text)), asyncio.get_running_loop().create_future(), None)
             self._send(wire, [load, call._replace(script=None)])
         else:
             call.answer.set_exception(explain(value))
@@ -123,9 +124,16 @@ class Link:
 
     async def _connect(self, timeout: float | None = None) -> Wire:
         wire = Wire(timeout or self.timeout, self._forget)
+        await self._open_wire(wire)
+        return wire
+
+    async def _open_wire(self, wire: Wire) -> None:
         await self.server.dial(wire)
         self._open.add(wire)
-        return wire
+
+    def listening(self, channel: str) -> AbstractAsyncContextManager[Message]:
+        """See `Listener.listening`."""
+        return self._listener.listening(channel)
 
     def _forget(self, wire: Wire) -> None:
         """A connection was given up."""
@@ -144,7 +152,7 @@ class Link:
                 wire = await self._connect(POP_TIMEOUT)
             reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds + self.timeout):
-                wire.send([_pack((b"BLPOP", key, f"{seconds:.3f}"))], [functools.partial(_receive, reply)])
+                wire.send([pack((b"BLPOP", key, f"{seconds:.3f}"))], [functools.partial(_receive, reply)])
                 found = await reply
             if isinstance(found, ConnectionLost):
                 raise found
@@ -171,11 +179,6 @@ class Link:
         self._waiting = []
         for wire in list(self._open):
             wire.lose("the connection was closed")
-
-
-def _pack(words: tuple[Any, ...]) -> bytes:
-    packed: bytes = hiredis.pack_command(words)
-    return packed
 
 
 def _receive(future: asyncio.Future[Any], value: Any) -> None:

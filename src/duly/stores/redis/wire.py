@@ -17,6 +17,12 @@ Receiver = Callable[[Any], None]
 """Takes the reply of one command: a value, a hiredis.ReplyError, or ConnectionLost."""
 
 
+def pack(words: tuple[Any, ...]) -> bytes:
+    """A command as it travels."""
+    packed: bytes = hiredis.pack_command(words)
+    return packed
+
+
 class ConnectionLost(Exception):
     """The connection broke while a reply was awaited: the command may have been applied."""
 
@@ -31,7 +37,7 @@ class Wire(asyncio.Protocol):
         self._awaited: deque[Receiver] = deque()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._answered = 0
+        self._received = 0
         self.keep: Any = None  # what must live as long as the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,9 +69,9 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader, awaited = self._reader, self._awaited
         reader.feed(data)
+        self._received += 1
         try:
             while (reply := reader.gets()) is not False:
-                self._answered += 1
                 awaited.popleft()(reply)
         except (hiredis.ProtocolError, IndexError) as error:  # not a server that we can talk to
             self.lose(f"it does not speak the protocol: {error}")
@@ -87,14 +93,14 @@ class Wire(asyncio.Protocol):
             receive(ConnectionLost(why))
 
     def _watch(self) -> None:
-        """No reply at all for a whole time-out while some are awaited: the other side is not there any more."""
-        answered = self._answered
+        """Not a byte for a whole time-out while replies are awaited: the other side is not there any more."""
+        received = self._received
 
         def look() -> None:
             self._timer = None
             if not self._awaited:
                 return
-            if self._answered == answered:
+            if self._received == received:
                 self.lose(f"no answer within {self._timeout:g} s")
             else:
                 self._watch()

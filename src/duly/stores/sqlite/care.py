@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from duly.stores.sqlite.room import DEAD, IN, LEASED, PENDING, STATES, Room, Ver
 
 UNHEARD_MS = 86_400_000
 """After so long without a call, the numbers of a client or node are forgotten: none repeats a call for a day."""
+RESULT_PAUSES = (0.005, 0.05)
+"""Seconds between two looks for a result: the first, and the longest."""
 RECORD = (
     "id, state, body, enqueued_at, at, priority, attempts, crashes, unfit_since, fence, node, started, cancel, reason, "
     "error, trace, progress"
@@ -33,8 +36,14 @@ class CareVerbs(Verbs):
     async def sizes(self) -> Sizes:
         return await self._read(_sizes)
 
-    async def result(self, id: str) -> bytes | None:
-        return await self._read(_result, id)
+    async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
+        found = await self._read(_result, id)
+        pause, longest = RESULT_PAUSES
+        while found is None and seconds > 0:  # any process may write it: there is nothing to subscribe to
+            await asyncio.sleep(min(pause, seconds))
+            seconds, pause = seconds - pause, min(longest, pause * 1.5)
+            found = await self._read(_result, id)
+        return found
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
         check_size(ids)

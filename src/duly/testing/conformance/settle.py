@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from duly.core.job import Hold
@@ -9,6 +10,8 @@ from duly.core.lifecycle import END, Change
 from duly.stores.base import JobRecord, Renewal, Shard
 from duly.testing.conformance.kit import (
     AGAIN,
+    BOUND,
+    BRIEF,
     DEAD,
     LEASE,
     LIMITS,
@@ -235,6 +238,26 @@ class SettleSuite(Suite):
         )
         assert answers == ["applied", "applied"]
         assert [await shard.result(id) for id in "ab"] == [None, b"y"]
+
+    async def test_who_waits_for_a_result_gets_it_once_it_is_settled(self, shard: Shard) -> None:
+        node = Node(shard, "n")
+        await Client(shard).push(job("a"), job("b"))
+        batch = await node.claim()
+        a, b = batch.jobs
+        waiters = [asyncio.create_task(shard.result(id, BOUND)) for id in "aab"]
+        assert await asyncio.wait(waiters, timeout=BRIEF) == (set(), set(waiters))
+        await node.settle(settlement(a, batch.fence, result=b"one", result_ms=3_600_000))
+        await asyncio.wait(waiters, timeout=BRIEF)
+        assert not waiters[2].done()
+        await node.settle(settlement(b, batch.fence, result=b"two", result_ms=3_600_000))
+        async with asyncio.timeout(BOUND):
+            assert await asyncio.gather(*waiters) == [b"one", b"one", b"two"]
+            assert await shard.result("a", BOUND) == b"one"
+
+    async def test_a_wait_for_a_result_ends_after_its_time(self, shard: Shard) -> None:
+        await Client(shard).push(job("a"))
+        assert await shard.result("a", BRIEF) is None
+        assert await shard.result("unknown", BRIEF) is None
 
     # --- children ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis
@@ -42,6 +43,11 @@ class BlockingLink:
 
     def flush(self) -> None:
         """Nothing waits to be sent."""
+
+    @asynccontextmanager
+    async def listening(self, channel: str) -> AsyncIterator[asyncio.Future[None]]:
+        """Nothing is heard: whoever listens looks again after a time."""
+        yield asyncio.get_running_loop().create_future()
 
     async def pop(self, key: str, seconds: float) -> bool:
         return await wait_for_token(lambda: self._client.lpop(key) is not None, seconds)
