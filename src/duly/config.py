@@ -27,7 +27,7 @@ class Config:
     lease: how long a silent node keeps its jobs. grace: what running jobs get at a stop. poll: the safety poll.
     tags: free labels of the node. history: entries kept in the streams. remember: how long the ids that users gave
     stay known after their end. unfit_for: how long misfit arguments are put back before the job is dead.
-    push_timeout: how long a push waits for a store that is away.
+    push_timeout: how long a push waits for a store that is away. start_timeout: how long a start does (0: it fails).
     """
 
     namespace: str = "duly"
@@ -46,6 +46,7 @@ class Config:
     remember: float = 3600.0
     unfit_for: float = 3600.0
     push_timeout: float = 5.0
+    start_timeout: float = 0.0
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("duly"))
 
     def __post_init__(self) -> None:
@@ -95,6 +96,7 @@ _RANGES = (
     ("remember", 0, 31_536_000),
     ("unfit_for", 0, 31_536_000),
     ("push_timeout", 0, 86_400),
+    ("start_timeout", 0, 86_400),
 )
 SETTINGS = tuple(f.name for f in fields(Config))
 

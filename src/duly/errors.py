@@ -134,7 +134,7 @@ class FormatError(StoreRefused):
 
 
 class StoreUnavailable(StoreError):
-    """There is no connection to the store: nothing was sent, nothing was applied."""
+    """The store cannot be reached, or is not ready (it loads its data, it fails over): nothing was applied."""
 
 
 class StoreUncertain(StoreError):

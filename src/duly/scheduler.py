@@ -20,6 +20,7 @@ from duly.locks import DAY, Lock
 from duly.reconciler import Reconciler
 from duly.runtime import forward
 from duly.runtime.emitter import Emitter
+from duly.runtime.loop import insist
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
 from duly.runtime.producer import Producer
@@ -262,11 +263,12 @@ class Scheduler(Declaring):
     # running
 
     async def start(self) -> None:
-        """Run jobs in the current event loop until `stop`. Raises StoreError if the store cannot be reached."""
+        """Run jobs in the current event loop until `stop`. Raises StoreError if the store cannot be reached, after
+        `start_timeout` seconds of trying."""
         if self._node is not None:
             raise ConfigurationError("this scheduler is started already")
         self._book.require_importable()
-        await self.connect()
+        await insist(self.connect, self.config.start_timeout, self.clock, self.config.logger)
         try:
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
             node = self.node_class(

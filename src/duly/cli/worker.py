@@ -38,6 +38,7 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("remember", float, "Seconds that ids given by users stay known after their end."),
     ("unfit_for", float, "Seconds after which a job whose arguments fit no handler is dead."),
     ("push_timeout", float, "Seconds that a push waits for a store that is away."),
+    ("start_timeout", float, "Seconds that the start waits for a store that is away; without, it fails at once."),
 )
 """(setting, its type, help): the names are those of `duly.config.Config`."""
 

@@ -20,6 +20,7 @@ from duly.stores.base import MAX_BATCH, Renewal, Renewed, Shard, Store
 
 BEAT_SECONDS = 15.0
 """How often an idle node publishes itself; three times as long it is shown without a new beat."""
+RENEWALS_IN_A_LEASE = 3
 LEAST_PAUSE = 0.1
 """Seconds between renewals asked for by progress reports."""
 
@@ -57,7 +58,7 @@ class Heartbeat:
         if now >= self._last_beat + BEAT_SECONDS:
             await self.store.beat(self.node, self.record(), int(3 * BEAT_SECONDS * 1000), self.config.queues)
             self._last_beat = now
-        return shortest / 3
+        return shortest / RENEWALS_IN_A_LEASE
 
     def _keeps(self, run: Run, now: float) -> bool:
         return run.deadline is None or now < run.deadline

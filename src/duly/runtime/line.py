@@ -12,7 +12,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from duly.core.lifecycle import Change
-from duly.errors import StoreError
+from duly.errors import StoreError, StoreUncertain
 from duly.runtime.loop import Backoff
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Shard
@@ -20,6 +20,8 @@ from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Sha
 if TYPE_CHECKING:
     from duly.runtime.worker import Worker
 
+MOST_UNSETTLED = 4
+"""Times the slots: so many ended runs may wait for their settlement; beyond, nothing more is claimed."""
 FULL_POLL = 0.25
 """Seconds between claims of nothing by a node without a free slot: they stamp the shard and look for ticks."""
 
@@ -46,6 +48,7 @@ class Line:
         self._backoff = Backoff(worker.config.lease / 6)
         self._closing = False
         self._careful = 0
+        self._claimed_at = 0.0
 
     # what others tell the line
 
@@ -117,7 +120,8 @@ class Line:
         self._bell.set()
 
     def _may_claim(self) -> bool:
-        return self.worker.claiming and self.worker.free > 0
+        worker = self.worker
+        return worker.claiming and worker.free > 0 and self.unsettled < MOST_UNSETTLED * worker.config.concurrency
 
     def _needs_exchange(self) -> bool:
         if self._outbox or self._sent or self._claim_open:
@@ -187,8 +191,9 @@ class Line:
 
     def _claim(self) -> Any:
         config = self.worker.config
+        self._claimed_at = self.worker.clock.monotonic()
         if not self._claim_open:
-            self.reserved = self.worker.reserve()
+            self.reserved = self.worker.reserve() if self._may_claim() else 0
             self._claim_open = True
             self._pass_on = False
             self._hungry = False
@@ -233,6 +238,9 @@ class Line:
     def _claimed(self, batch: Batch | BaseException) -> BaseException | None:
         if isinstance(batch, BaseException):
             return _only_store_errors(batch)
+        waited = self.worker.clock.monotonic() - self._claimed_at
+        if waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
+            return StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
         self._claim_n += 1
         self._claim_open = False
         limit, self.reserved = self.reserved, 0

@@ -6,8 +6,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from duly.errors import DulyError
+from duly.clock import Clock
+from duly.errors import DulyError, StoreUnavailable, StoreUncertain
+
+T = TypeVar("T")
 
 
 class Backoff:
@@ -24,6 +28,24 @@ class Backoff:
 
     def reset(self) -> None:
         self._next = self.first
+
+
+async def insist(call: Callable[[], Awaitable[T]], seconds: float, clock: Clock, logger: logging.Logger) -> T:
+    """Make a call until the store answers it, for at most `seconds`; says once what is waited for. Raises what it
+    raised last: StoreUnavailable, StoreUncertain, or any other error at once.
+    """
+    until, backoff, said = clock.monotonic() + seconds, Backoff(1.0), False
+    while True:
+        try:
+            return await call()
+        except (StoreUnavailable, StoreUncertain) as error:
+            pause = backoff.pause()
+            if clock.monotonic() + pause >= until:
+                raise
+            if not said:
+                said = True
+                logger.warning("%s; waiting for it, for at most %g s", error, seconds)
+            await asyncio.sleep(pause)
 
 
 class Loop:

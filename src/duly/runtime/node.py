@@ -18,7 +18,7 @@ from duly.core.manifest import Manifest
 from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
-from duly.runtime.heartbeat import Heartbeat, HeartbeatThread
+from duly.runtime.heartbeat import RENEWALS_IN_A_LEASE, Heartbeat, HeartbeatThread
 from duly.runtime.locate import require_guarded
 from duly.runtime.loop import Loop
 from duly.runtime.middleware import Middleware
@@ -59,8 +59,10 @@ class Node:
         self.config, self.emitter, self.version = config, emitter, version
         self.worker = Worker(self.id, store, config, handlers, clock, emitter, middleware)
         self.ticker = Ticker(self.id, config, emitter)
+        # A renewal over a connection that fell silent is given up in time for another one, before the lease ends.
+        patience = self.worker.shortest_lease / 1000 / RENEWALS_IN_A_LEASE
         self.heartbeat = Heartbeat(
-            self.id, store.sibling(), config, clock, self.worker.lines, self.record, self._deliver
+            self.id, store.sibling(patience), config, clock, self.worker.lines, self.record, self._deliver
         )
         self._ticks = Loop("ticker", self.ticker.tick, config.logger, config.lease / 6)
         caretaker = Caretaker([line.shard for line in self.worker.lines], config.logger)

@@ -372,8 +372,10 @@ class Store(Protocol):
         """Give back connections, tasks and threads. Safe to repeat."""
         ...
 
-    def sibling(self) -> Store:
-        """Another store object over the same state, unconnected, for another event loop or thread."""
+    def sibling(self, timeout: float | None = None) -> Store:
+        """Another store object over the same state, unconnected, for another event loop or thread. timeout: seconds
+        after which a call without an answer is given up, where the store waits for answers; None leaves it as it is.
+        """
         ...
 
     def shard(self, queue: str) -> Shard:

@@ -58,8 +58,8 @@ class WrappedStore:
     async def close(self) -> None:
         await self.inner.close()
 
-    def sibling(self) -> Store:
-        return type(self)(self.inner.sibling())
+    def sibling(self, timeout: float | None = None) -> Store:
+        return type(self)(self.inner.sibling(timeout))
 
     def shard(self, queue: str) -> Shard:
         shard = self._shards.get(queue)
@@ -164,8 +164,8 @@ class FaultyStore(WrappedStore):
         await asyncio.gather(*self._late, return_exceptions=True)
         await super().close()
 
-    def sibling(self) -> Store:
+    def sibling(self, timeout: float | None = None) -> Store:
         """Over the same state, with the same faults, and the same source of chance."""
-        sibling = FaultyStore(self.inner.sibling(), self.random, heard=self.heard)
+        sibling = FaultyStore(self.inner.sibling(timeout), self.random, heard=self.heard)
         sibling._shared = self._shared
         return sibling

@@ -46,8 +46,8 @@ class Cable(WrappedStore):
             raise StoreUnavailable(f"{verb}: the node is cut off, on purpose")
         return await call(*args, **kwargs)
 
-    def sibling(self) -> Store:
-        return Cable(self.inner.sibling(), self._is_cut)
+    def sibling(self, timeout: float | None = None) -> Store:
+        return Cable(self.inner.sibling(timeout), self._is_cut)
 
 
 class _Still(HeartbeatThread):

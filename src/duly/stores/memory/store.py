@@ -64,7 +64,7 @@ class MemoryStore:
     async def close(self) -> None:
         self._connection.is_open = False
 
-    def sibling(self) -> Store:
+    def sibling(self, timeout: float | None = None) -> Store:
         return MemoryStore(self._connection.limits, self._memory.clock, self.url, self._memory)
 
     def shard(self, queue: str) -> Shard:

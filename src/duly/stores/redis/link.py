@@ -24,9 +24,12 @@ from duly.stores.redis.wire import ConnectionLost, Wire, pack
 CALL_TIMEOUT = 5.0
 POP_TIMEOUT = 120.0
 """Longer than any wait for a token; a pop has a time-out of its own."""
-REFUSALS = (
-    "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "DULY", "NOAUTH", "NOPERM",
-)  # fmt: skip
+REFUSALS = ("MISCONF", "DULY", "NOAUTH", "NOPERM")
+"""Nothing was applied, and nothing will be until somebody does something."""
+NOT_READY = ("CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
+"""Nothing was applied; it passes."""
+NOT_THE_SERVER = ("READONLY", "LOADING", "MASTERDOWN")
+"""It passes too, but perhaps elsewhere: behind the same address there may be another server by now."""
 
 
 class _Call(NamedTuple):
@@ -40,6 +43,8 @@ def explain(error: Exception) -> StoreError:
     text = str(error)
     if "OOM " in text and "maxmemory" in text:
         return StoreFull("the store has reached its maxmemory and takes no new data; give it more, or remove jobs")
+    if text.startswith((*NOT_READY, *NOT_THE_SERVER)):
+        return StoreUnavailable(f"the store is not ready: {text}")
     if text.startswith(REFUSALS):
         return StoreRefused(f"the store refused: {text}")
     return StoreError(f"the store failed: {text}")
@@ -106,6 +111,8 @@ class Link:
             self._send(wire, [load, call._replace(script=None)])
         else:
             call.answer.set_exception(explain(value))
+            if str(value).startswith(NOT_THE_SERVER):
+                wire.lose(f"the server said {value}")
 
     async def _dial(self) -> None:
         """Open the connection for calls. Every call that waits for it is sent, or fails."""
@@ -128,7 +135,8 @@ class Link:
         return wire
 
     async def _open_wire(self, wire: Wire) -> None:
-        await self.server.dial(wire)
+        async with asyncio.timeout(self.timeout):
+            await self.server.dial(wire)
         self._open.add(wire)
 
     def listening(self, channel: str) -> AbstractAsyncContextManager[Message]:

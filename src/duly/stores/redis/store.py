@@ -11,7 +11,7 @@ from duly.stores.base import Finding, Limits, Registry
 from duly.stores.redis import health, keys
 from duly.stores.redis.care import RedisCare
 from duly.stores.redis.jobs import RedisJobs
-from duly.stores.redis.link import Link
+from duly.stores.redis.link import CALL_TIMEOUT, Link
 from duly.stores.redis.schedules import RedisSchedules
 from duly.stores.redis.scripts import script
 from duly.stores.redis.topology import SingleServer
@@ -27,13 +27,14 @@ class RedisStore:
     """A connection to Redis or Valkey; `clock` replaces the server's clock in tests."""
 
     def __init__(
-        self, url: str, namespace: str = "duly", limits: Limits | None = None, clock: Clock | None = None
-    ) -> None:
-        self._server = SingleServer(url)
+        self, url: str, namespace: str = "duly", limits: Limits | None = None, clock: Clock | None = None,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:  # fmt: skip
+        self._server, self._timeout = SingleServer(url), timeout
         self.url = self._server.url
         self._given = (url, namespace, limits or Limits(), clock)
         self.namespace, self.limits, self.clock = namespace, limits or Limits(), clock
-        self._link = Link(self._server)
+        self._link = Link(self._server, timeout)
         self._shards: dict[str, RedisShard] = {}
         self._connected = False
 
@@ -52,12 +53,11 @@ class RedisStore:
     async def close(self) -> None:
         self._connected = False
         await self._link.close()
-        self._link = Link(self._server)
+        self._link = Link(self._server, self._timeout)
         self._shards.clear()
 
-    def sibling(self) -> RedisStore:
-        url, namespace, limits, clock = self._given
-        return RedisStore(url, namespace, limits, clock)
+    def sibling(self, timeout: float | None = None) -> RedisStore:
+        return RedisStore(*self._given, self._timeout if timeout is None else min(timeout, CALL_TIMEOUT))
 
     def shard(self, queue: str) -> RedisShard:
         shard = self._shards.get(queue)

@@ -56,7 +56,7 @@ class SqliteStore:
         if thread is not None and thread.is_mine:
             await thread.stop()
 
-    def sibling(self) -> SqliteStore:
+    def sibling(self, timeout: float | None = None) -> SqliteStore:
         return SqliteStore(self.url, self.namespace, self.limits, self.clock)
 
     def shard(self, queue: str) -> SqliteShard:

@@ -80,7 +80,7 @@ class BlockingRedisStore(RedisStore):
         """Close the connection."""
         self._client.close()
 
-    def sibling(self) -> BlockingRedisStore:
+    def sibling(self, timeout: float | None = None) -> BlockingRedisStore:
         url, namespace, limits, clock = self._given
         assert isinstance(clock, ManualClock)
         return BlockingRedisStore(url, namespace, limits, clock, self._client)

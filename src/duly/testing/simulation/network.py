@@ -96,8 +96,8 @@ class RemoteStore(WrappedStore):
     async def close(self) -> None:
         self._is_connected = False
 
-    def sibling(self) -> Store:
-        return RemoteStore(self.inner.sibling(), self._server, self._process)
+    def sibling(self, timeout: float | None = None) -> Store:
+        return RemoteStore(self.inner.sibling(timeout), self._server, self._process)
 
     async def _reach(self, verb: str) -> None:
         """Wait as long as it takes to find out that the store cannot be reached, if it cannot."""

@@ -85,7 +85,7 @@ def _inline_sqlite(db: sqlite3.Connection, clock: ManualClock, limits: Limits) -
         async def close(self) -> None:
             self._thread = None
 
-        def sibling(self) -> SqliteStore:
+        def sibling(self, timeout: float | None = None) -> SqliteStore:
             return Inline("sqlite:///memory", "simulation", limits, clock)
 
     return Inline("sqlite:///memory", "simulation", limits, clock)
