@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -138,6 +138,11 @@ class JobHandle(Generic[R]):
         return found
 
 
+def _steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many as one call takes, again and again."""
+    return (ids[start : start + MAX_BATCH] for start in range(0, len(ids), MAX_BATCH))
+
+
 class Jobs:
     """The jobs in the store, by id and queue."""
 
@@ -151,11 +156,27 @@ class Jobs:
 
     async def cancel(self, *ids: str, queue: str = DEFAULT_QUEUE) -> Sequence[str]:
         """Cancel jobs; per id: `cancelled`, `asked` (it runs; its node will hear), `dead`, `ended` or `unknown`."""
-        return await self._scheduler.shard(queue).cancel(ids)
+        shard = self._scheduler.shard(queue)
+        return [answer for some in _steps(ids) for answer in await shard.cancel(some)]
 
     async def retry(self, *ids: str, queue: str = DEFAULT_QUEUE) -> Sequence[bool]:
         """Dead jobs run again, from their first attempt. False where there is no such dead job."""
-        return await self._scheduler.shard(queue).revive(ids)
+        shard = self._scheduler.shard(queue)
+        return [answer for some in _steps(ids) for answer in await shard.revive(some)]
+
+    async def delete(self, *ids: str, queue: str = DEFAULT_QUEUE) -> int:
+        """Dead jobs are gone with all they had, as if they had never been pushed; the number. Others are left alone."""
+        shard = self._scheduler.shard(queue)
+        return sum([(await shard.clear("", None, MAX_BATCH, some, dead_only=True))[0] for some in _steps(ids)])
+
+    async def delete_dead(self, *, queue: str = DEFAULT_QUEUE) -> int:
+        """All jobs that are dead now, in bounded steps; the number."""
+        count, cursor, until, shard = 0, "", None, self._scheduler.shard(queue)
+        while True:
+            removed, cursor, until = await shard.clear(cursor, until, MAX_BATCH, dead_only=True)
+            count += removed
+            if not cursor:
+                return count
 
     async def why(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One sentence: why the job is where it is."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from duly import Scheduler, every
 from duly.cli import checks
@@ -258,3 +259,52 @@ def test_facts_are_judged(info: dict[str, str], settings: dict[str, str] | None,
 def test_a_policy_that_nobody_tells_is_a_warning() -> None:
     facts = {name: value for name, value in GOOD.items() if name != "maxmemory_policy"}
     assert ("warning", "maxmemory-policy is kept from us") in [(f.level, f.what) for f in judge(facts, None)]
+
+
+# --- what an eviction or a failover broke -----------------------------------------------------------------------------
+
+
+def break_queue(url: str) -> None:
+    """Three jobs lose their place, one place its job, a schedule its moment."""
+    for n in range(4):
+        using(url, lambda s, n=n: s.push("send", n, id=f"job {n}", delay=60, remote=True))
+    using(url, lambda s: s.schedules.put("daily", every(days=1), "send", remote=True))
+    with redis.Redis.from_url(url) as client:
+        client.zrem("{duly:default}:pending:1", "job 0", "job 1", "job 2")
+        client.hdel("{duly:default}:jobs", "job 3")
+        client.delete("{duly:default}:ticks")
+
+
+def state_of(url: str) -> list[object]:
+    """All that the server holds, without the registry of nodes."""
+    with redis.Redis.from_url(url) as client:
+        return sorted((key, client.dump(key)) for key in client.keys("{duly:default}*"))
+
+
+def test_what_is_broken_is_said_and_left_alone(duly: Duly, redis_url: str) -> None:
+    break_queue(redis_url)
+    before = state_of(redis_url)
+    said = duly("doctor", "--url", redis_url)
+    assert "!  3 jobs kept, but neither waiting, running nor dead: an eviction or a failover lost it" in said.out
+    assert "→ duly doctor --repair, or let the nodes do it" in said.out
+    findings = duly("doctor", "--full", "--url", redis_url, "--json").json["findings"]
+    assert found(findings, "1 place in a queue for jobs that are not kept")["level"] == "warning"
+    assert found(findings, "1 schedule without a moment to be looked at")["level"] == "warning"
+    assert state_of(redis_url) == before
+
+
+def test_what_is_broken_is_repaired_when_asked(duly: Duly, redis_url: str) -> None:
+    break_queue(redis_url)
+    said = duly("doctor", "--repair", "--url", redis_url)
+    assert "✓  repaired: 3 jobs kept, but neither waiting, running nor dead" in said.out
+    assert "✓  every job is in one place, and every place has its job" in duly("doctor", "--url", redis_url).out
+    assert using(redis_url, lambda s: s.queues.sizes()).pending == 3
+
+
+def test_a_look_at_a_part_says_that_it_was_one(redis_url: str) -> None:
+    async def look() -> list[str]:
+        async with Scheduler(redis_url) as scheduler:
+            await scheduler.push_many(scheduler.request("send", n, remote=True) for n in range(2_000))
+            return [finding.what for finding in await checks.check_soundness(scheduler, 500, repair=False)]
+
+    assert asyncio.run(look()) == ["nothing is broken in the first 500 entries or so; --full looks at all"]

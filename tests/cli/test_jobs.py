@@ -162,6 +162,29 @@ def test_retry_of_all_goes_through_every_queue(
     assert duly("jobs", "--state", "dead", "--url", url, "--json").json == []
 
 
+def test_delete_removes_dead_jobs_and_leaves_others_alone(duly: Duly, url: str) -> None:
+    make_dead(url, "broken")
+    push(url, "send", id="waits", delay=60)
+    said = duly("jobs", "delete", "broken", "waits", "nobody", "--url", url)
+    assert said.code == 1
+    words = [" ".join(line.split()) for line in said.out.splitlines()[1:]]
+    assert words == ["broken default deleted", "waits default it is not dead: cancel it", "nobody there is no such job"]
+    assert using(url, lambda s: s.jobs.get("broken")) is None
+    assert using(url, lambda s: s.jobs.get("waits")).state == "pending"
+
+
+def test_delete_of_all_goes_through_every_queue(duly: Duly, url: str) -> None:
+    for queue in ("a", "b"):
+        for n in range(3):
+            make_dead(url, f"{queue}{n}", queue=queue)
+    push(url, "send", id="waits", queue="a", delay=60)
+    assert duly("jobs", "delete", "--all-dead", "--queue", "b", "--url", url).out == "3 dead jobs deleted\n"
+    assert duly("jobs", "delete", "--all-dead", "--url", url, "--json").json == {"deleted": 3}
+    assert duly("jobs", "--state", "dead", "--url", url, "--json").json == []
+    assert using(url, lambda s: s.queues.sizes("a")).pending == 1
+    assert duly("jobs", "delete", "--url", url).code == 2
+
+
 @pytest.mark.parametrize("words", [(), ("x", "--all-dead")])
 def test_retry_wants_ids_or_all(duly: Duly, sqlite_url: str, words: tuple[str, ...]) -> None:
     push(sqlite_url, "send")

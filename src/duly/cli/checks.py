@@ -22,6 +22,14 @@ from duly.version import __version__
 CALLS = 20
 SLOW_MS = 50.0
 """A round trip in which a node can do nothing else; jobs still travel in batches."""
+LOOK = 500
+"""Entries looked at in one step."""
+BROKEN = {
+    "orphans": ("job", "kept, but neither waiting, running nor dead"),
+    "ghosts": ("place", "in a queue for jobs that are not kept"),
+    "silent": ("schedule", "without a moment to be looked at"),
+}
+"""What `reconcile` finds when something is broken, in words."""
 CLOCKS_APART = 5.0
 """Seconds; harmless to duly, but the machine's logs and the store's times do not match any more."""
 
@@ -82,6 +90,36 @@ async def check_cluster(scheduler: Scheduler) -> list[Finding]:
             jobs = f"{counted(size.dead, 'job')} {_are(size.dead)} dead in queue {queue!r}"
             findings.append(Finding("warning", jobs, f"duly jobs list --state dead --queue {queue}"))
     return findings
+
+
+async def check_soundness(scheduler: Scheduler, most: int | None, *, repair: bool) -> list[Finding]:
+    """Whether every job is in one place, and every place has its job (DESIGN §5); at most `most` entries per queue."""
+    found: Counter[str] = Counter()
+    looked, whole = 0, True
+    for queue in await scheduler.queues.list():
+        shard, cursor, steps = scheduler.shard(queue), "", 0
+        while steps == 0 or (cursor and (most is None or steps * LOOK < most)):
+            cursor, finds = await shard.reconcile(cursor, LOOK, repair=repair)
+            found.update(finds)
+            steps += 1
+        looked, whole = looked + steps * LOOK, whole and not cursor
+    findings = [soundness(kind, found[kind], repaired=repair) for kind in BROKEN if found[kind]]
+    if findings:
+        return findings
+    if whole:
+        return [Finding("ok", "every job is in one place, and every place has its job")]
+    return [Finding("ok", f"nothing is broken in the first {looked:,} entries or so; --full looks at all")]
+
+
+def soundness(kind: str, count: int, *, repaired: bool) -> Finding:
+    """What it means that so many of a kind were found."""
+    thing, state = BROKEN[kind]
+    what = f"{counted(count, thing)} {state}"
+    if repaired:
+        return Finding("ok", f"repaired: {what}")
+    return Finding(
+        "warning", f"{what}: an eviction or a failover lost it", "duly doctor --repair, or let the nodes do it"
+    )
 
 
 def check_nodes(nodes: Sequence[NodeRecord]) -> list[Finding]:

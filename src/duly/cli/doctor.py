@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from duly.cli.checks import check_cluster, check_machine, check_store
+from duly.cli.checks import check_cluster, check_machine, check_soundness, check_store
 from duly.cli.connection import with_store
 from duly.cli.grouping import json_option
 from duly.cli.output import show_json, show_record
@@ -12,18 +12,24 @@ from duly.errors import StoreError
 from duly.scheduler import Scheduler
 from duly.stores.base import Finding
 
+SOME = 50_000
+"""Entries looked at without --full."""
 MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 
 
 @click.command("doctor")
+@click.option("--full", is_flag=True, help=f"Look at every job, not only at {SOME:,} or so of each queue.")
+@click.option(
+    "--repair", is_flag=True, help="Mend at once what is broken in queues; nodes do it too, little by little."
+)
 @json_option
 @with_store(connected=False)
-async def command(scheduler: Scheduler, json: bool) -> None:
-    """Check the store, the nodes, the queues and this machine.
+async def command(scheduler: Scheduler, full: bool, repair: bool, json: bool) -> None:
+    """Check the store, the nodes, the queues and this machine. Changes nothing, unless --repair is given.
 
     Each line says what was found (✓ well, ! look at it, ✗ wrong) and what to do. Exit code 1 if something is wrong.
     """
-    findings = await examine(scheduler)
+    findings = await examine(scheduler, None if full or repair else SOME, repair=repair)
     wrong = any(finding.level == "error" for finding in findings)
     if json:
         show_json({"ok": not wrong, "findings": findings})
@@ -37,13 +43,14 @@ def _said(finding: Finding) -> str:
     return finding.what + (f"\n→ {finding.advice}" if finding.advice else "")
 
 
-async def examine(scheduler: Scheduler) -> list[Finding]:
-    """All findings; a store that does not answer is one of them."""
+async def examine(scheduler: Scheduler, most: int | None = SOME, *, repair: bool = False) -> list[Finding]:
+    """All findings; a store that does not answer is one of them. most: jobs looked at in each queue."""
     findings: list[Finding] = []
     try:
         async with scheduler:
             findings += await check_store(scheduler)
             findings += await check_cluster(scheduler)
+            findings += await check_soundness(scheduler, most, repair=repair)
     except StoreError as error:
         findings.append(Finding("error", str(error), "see that it runs, and that --url (or DULY_URL) is right"))
     return findings + check_machine()

@@ -1,4 +1,4 @@
-"""`duly jobs`: look at jobs, cancel them, run dead ones again, ask why one is where it is, fetch a result."""
+"""`duly jobs`: look at jobs, cancel them, run dead ones again or delete them, ask why one is where it is, fetch a result."""
 
 from __future__ import annotations
 
@@ -176,6 +176,39 @@ async def retry_jobs(scheduler: Scheduler, ids: tuple[str, ...], all_dead: bool,
 
     what = {"retried": "it will run again", "not dead": "it is not dead", "unknown": "there is no such job"}
     _report(await _apply(scheduler, ids, queue, retry), what, ("retried",), json)
+
+
+@command.command("delete")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("--all-dead", is_flag=True, help="All jobs that are dead now, of --queue or of all queues.")
+@queue_option(IN_ANY_QUEUE)
+@json_option
+@with_store()
+async def delete_jobs(
+    scheduler: Scheduler, ids: tuple[str, ...], all_dead: bool, queue: str | None, json: bool
+) -> None:
+    """Delete dead jobs, as if they had never been pushed. Those that wait or run are cancelled instead (cancel)."""
+    if bool(ids) == all_dead:
+        raise click.UsageError("name the jobs to delete, or give --all-dead (one of the two)")
+    if all_dead:
+        queues = await known_queues(scheduler, queue)
+        count = sum([await scheduler.jobs.delete_dead(queue=name) for name in queues])
+        if json:
+            show_json({"deleted": count})
+        else:
+            click.echo(f"{counted(count, 'dead job')} deleted")
+        return
+
+    async def delete(some: Sequence[str], name: str) -> Sequence[str]:
+        await scheduler.jobs.delete(*some, queue=name)
+        left = await scheduler.shard(name).get(some)
+        return ["deleted" if record is None else record.state for record in left]
+
+    what = {
+        "deleted": "deleted", "pending": "it is not dead: cancel it", "leased": "it runs: cancel it",
+        "dead": "it has died since", "ended": "it has ended already", "unknown": "there is no such job",
+    }  # fmt: skip
+    _report(await _apply(scheduler, ids, queue, delete), what, ("deleted",), json)
 
 
 async def _retry_all(scheduler: Scheduler, queues: Sequence[str]) -> int:

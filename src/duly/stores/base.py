@@ -297,18 +297,20 @@ class Care(Protocol):
         ...
 
     async def clear(
-        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
     ) -> tuple[int, str, int]:
         """One step of removing pending and dead jobs pushed up to `until` (None: the store's now). Returns (removed,
-        cursor, until) for the next step; an empty cursor says that it is over. With `ids`, only those."""
+        cursor, until) for the next step; an empty cursor says that it is over. With `ids`, only those; with
+        `dead_only`, none that is pending."""
         ...
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         """Pause or resume claims; limit the leased jobs of the whole cluster (0: no limit). None leaves as it is."""
         ...
 
-    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
+    async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
         """One bounded step of the repair of what an eviction or a failover broke: (next cursor, what was found).
+        Without `repair`, nothing is changed.
 
         `orphans` (kept, in no state) become pending; `ghosts` (in a state, not kept) and companions of ids that are
         gone are removed; records of clients and nodes unheard of for long are pruned.

@@ -89,16 +89,17 @@ class CareVerbs(Verbs):
             return [job is not None for job in found]
 
     async def clear(
-        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
     ) -> tuple[int, str, int]:
         state = self._state
         with self._step() as now:
             until = now if until is None else until
+            states = ("dead",) if dead_only else ("pending", "dead")
             if ids is not None:
                 check_size(ids)
-                return sum(_clear(state, id, until) for id in ids), "", until
-            places, following = _walk((*state.pending, state.dead), cursor, limit)
-            return sum(_clear(state, id, until) for _, id in places), following, until
+                return sum(_clear(state, id, until, states) for id in ids), "", until
+            places, following = _walk([line for name in states for line in _lines(state, name)], cursor, limit)
+            return sum(_clear(state, id, until, states) for _, id in places), following, until
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         state = self._state
@@ -110,8 +111,10 @@ class CareVerbs(Verbs):
             if paused is not None or limit is not None:
                 state.wake.leave_token()  # what was held back may go now
 
-    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
+    async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
         """Nothing is ever evicted from this store, so only the numbers of the silent are to be forgotten."""
+        if not repair:
+            return "", {}
         state = self._state
         with self._step() as now:
             stale = sum(_forget_silent(room, now, limit) for room in (state.clients, state.claims, state.settles))
@@ -177,10 +180,10 @@ def _revive(state: ShardState, job: Job, now: int) -> bool:
     return True
 
 
-def _clear(state: ShardState, id: str, until: int) -> bool:
-    """Remove a pending or dead job pushed up to `until`, as if it had never been pushed."""
+def _clear(state: ShardState, id: str, until: int, states: Sequence[str]) -> bool:
+    """Remove a job in one of these states pushed up to `until`, as if it had never been pushed."""
     job = state.jobs.get(id)
-    if job is None or job.state == "leased" or job.enqueued_at > until:
+    if job is None or job.state not in states or job.enqueued_at > until:
         return False
     job.move("clear")
     state.drop(id)

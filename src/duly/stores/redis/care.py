@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from duly.stores.base import JobRecord, Page, Sizes
+from duly.stores.base import JobRecord, Page, Sizes, check_size
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import read_record
 
@@ -15,6 +15,8 @@ ROOMS = (
     "errors", "progress", "unique", "clients", "claims", "schedules", "ticks",
 )  # fmt: skip
 """What `reconcile` walks through, in this order."""
+KINDS = {"jobs": "orphans", "schedules": "silent", **dict.fromkeys(ROOMS[1:7], "ghosts")}
+"""What a find in a room is called; elsewhere it is stale: companions of what is gone, records of who is gone."""
 UNHEARD_MS = 86_400_000
 """Records of clients and nodes are dropped when nothing was heard of them for this long."""
 
@@ -23,6 +25,7 @@ class RedisCare(ShardCalls):
     """get, list, sizes, result, cancel, revive, clear, configure, reconcile, history."""
 
     async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
+        check_size(ids)
         return [read_record(found) for found in await self.call("get", *ids)] if ids else []
 
     async def list(self, state: Literal["pending", "leased", "dead"], cursor: str, limit: int) -> Page:
@@ -47,37 +50,33 @@ class RedisCare(ShardCalls):
         return found
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
+        check_size(ids)
         return [word.decode() for word in await self.call("cancel", self.limits.remember_ms, *ids)] if ids else []
 
     async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+        check_size(ids)
         return [answer == 1 for answer in await self.call("revive", *ids)] if ids else []
 
     async def clear(
-        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
     ) -> tuple[int, str, int]:
         if ids is not None and not ids:
             return 0, "", (await self.sizes()).now if until is None else until
+        check_size(ids or ())
         stop = "" if until is None else until
-        removed, following, until_ms = await self.call("clear", cursor or "0", stop, limit, *(ids or ()))
+        removed, following, until_ms = await self.call(
+            "clear", cursor or "0", stop, limit, int(dead_only), *(ids or ())
+        )
         return removed, "" if following == b"0" else following.decode(), int(until_ms)
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         if paused is not None or limit is not None:
             await self.call("configure", "" if paused is None else int(paused), "" if limit is None else limit)
 
-    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
+    async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
         room, _, position = cursor.rpartition(" ") if cursor else (ROOMS[0], "", "0")
-        following, found = await self.call("reconcile", room, position, limit, UNHEARD_MS)
-        kind = (
-            "orphans"
-            if room == "jobs"
-            else "silent"
-            if room == "schedules"
-            else "ghosts"
-            if room in ROOMS[1:7]
-            else "stale"
-        )
-        findings = {kind: found} if found else {}
+        following, found = await self.call("reconcile", room, position, limit, UNHEARD_MS, int(repair))
+        findings = {KINDS.get(room, "stale"): found} if found else {}
         if following != b"0":
             return f"{room} {following.decode()}", findings
         rest = ROOMS[ROOMS.index(room) + 1 :]

@@ -54,18 +54,19 @@ class CareVerbs(Verbs):
         return await self._write(_revive, ids)
 
     async def clear(
-        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
     ) -> tuple[int, str, int]:
         if ids is not None:
             check_size(ids)
-        return await self._write(_clear, cursor, until, limit, ids)
+        return await self._write(_clear, cursor, until, limit, ids, dead_only)
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         if paused is not None or limit is not None:
             await self._write(_configure, paused, limit)
 
-    async def reconcile(self, cursor: str, limit: int) -> tuple[str, dict[str, int]]:
-        return await self._write(_reconcile, limit)
+    async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
+        """Nothing is ever evicted from this store, so only the numbers of the silent are to be forgotten."""
+        return await self._write(_forget_silent, limit) if repair else ("", {})
 
     async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
         return await self._read(_history, stream, after, limit)
@@ -152,14 +153,17 @@ def _revive(room: Room, ids: Sequence[str]) -> list[bool]:
     return done
 
 
-def _clear(room: Room, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None) -> tuple[int, str, int]:
+def _clear(
+    room: Room, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None, dead_only: bool
+) -> tuple[int, str, int]:
     """Pending and dead jobs leave as if they had never been pushed."""
+    lines, states = ((DEAD, 0),) if dead_only else (*PENDING_LINES, (DEAD, 0)), "=2" if dead_only else "!=1"
     until, following = room.now if until is None else until, ""
     if ids is None:
-        rows, following = _walk(room, "enqueued_at", (*PENDING_LINES, (DEAD, 0)), cursor, limit)
+        rows, following = _walk(room, "enqueued_at", lines, cursor, limit)
         gone = [id for _, id, enqueued_at in rows if enqueued_at <= until]
     else:
-        rows = room.all(f"SELECT id FROM jobs WHERE shard=? AND id {IN} AND state!=1 AND enqueued_at<=?", room.shard,
+        rows = room.all(f"SELECT id FROM jobs WHERE shard=? AND id {IN} AND state{states} AND enqueued_at<=?", room.shard,
                         listed(ids), until)  # fmt: skip
         gone = [id for (id,) in rows]
     return room.drop(gone) if gone else 0, following, until
@@ -173,8 +177,7 @@ def _configure(room: Room, paused: bool | None, limit: int | None) -> None:
     room.leave_token()  # what was held back may go now
 
 
-def _reconcile(room: Room, limit: int) -> tuple[str, dict[str, int]]:
-    """Nothing is ever evicted from this store, so only the numbers of the silent are to be forgotten."""
+def _forget_silent(room: Room, limit: int) -> tuple[str, dict[str, int]]:
     stale = room.do(
         "DELETE FROM calls WHERE rowid IN (SELECT rowid FROM calls WHERE shard = ? AND at < ? LIMIT ?)",
         room.shard, room.now - UNHEARD_MS, limit,

@@ -1,10 +1,25 @@
--- One bounded step of the repair of what an eviction or a failover broke.
+-- One bounded step of the repair of what an eviction or a failover broke; without repair, only a look at it.
 -- KEYS jobs pending leased running attempts control errors progress dead unique clients claims schedules ticks wake
--- ARGV now_us room cursor limit age; room is the key that this step walks through
+-- ARGV now_us room cursor limit age repair; room is the key that this step walks through
 -- Returns {next cursor ('0': this room is done), number found}
 -- include time wake state record unique
 local room, cursor, limit, age = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local repair = ARGV[6] == '1'
 local found = 0
+
+-- Something to be mended, by one command.
+local function mend(...)
+  found = found + 1
+  if repair then
+    redis.call(...)
+  end
+end
+
+local function rouse()
+  if repair then
+    leave_token()
+  end
+end
 
 -- An id in jobs is in exactly one of pending, leased, dead.
 local function check_job(id, value)
@@ -22,13 +37,11 @@ local function check_job(id, value)
     end
   end
   if #places == 0 then
-    redis.call('ZADD', pending[priority + 1], now, id)
-    leave_token()
-    found = found + 1
+    mend('ZADD', pending[priority + 1], now, id)
+    rouse()
   end
   for i = 2, #places do -- the first in the order leased, dead, pending stands
-    redis.call('ZREM', places[i], id)
-    found = found + 1
+    mend('ZREM', places[i], id)
   end
 end
 
@@ -48,8 +61,7 @@ elseif lines[room] then
   page = redis.call('ZSCAN', lines[room], cursor, 'COUNT', limit)
   for i = 1, #page[2], 2 do
     if gone(page[2][i]) then
-      redis.call('ZREM', lines[room], page[2][i])
-      found = found + 1
+      mend('ZREM', lines[room], page[2][i])
     end
   end
 elseif companions[room] then
@@ -57,16 +69,14 @@ elseif companions[room] then
   for i = 1, #page[2], 2 do
     local id = page[2][i]
     if gone(id) or (room == 'running' and not redis.call('ZSCORE', leased, id)) then
-      redis.call('HDEL', companions[room], id)
-      found = found + 1
+      mend('HDEL', companions[room], id)
     end
   end
 elseif room == 'unique' then
   page = redis.call('HSCAN', unique, cursor, 'COUNT', limit)
   for i = 1, #page[2], 2 do
     if not unique_holder(page[2][i]) then
-      redis.call('HDEL', unique, page[2][i])
-      found = found + 1
+      mend('HDEL', unique, page[2][i])
     end
   end
 elseif room == 'clients' or room == 'claims' then
@@ -75,8 +85,7 @@ elseif room == 'clients' or room == 'claims' then
   for i = 1, #page[2], 2 do
     local at = tonumber(string.match(page[2][i + 1], '^%d+ (%d+) '))
     if not at or at < now - age then
-      redis.call('HDEL', hash, page[2][i])
-      found = found + 1
+      mend('HDEL', hash, page[2][i])
     end
   end
 elseif room == 'schedules' then
@@ -86,17 +95,15 @@ elseif room == 'schedules' then
     local length = struct.unpack('>I2', page[2][i + 1])
     local state = cmsgpack.unpack(string.sub(page[2][i + 1], 3, 2 + length))
     if not state[7] and state[4] ~= -1 and not redis.call('ZSCORE', ticks, page[2][i]) then
-      redis.call('ZADD', ticks, now, page[2][i])
-      leave_token()
-      found = found + 1
+      mend('ZADD', ticks, now, page[2][i])
+      rouse()
     end
   end
 elseif room == 'ticks' then
   page = redis.call('ZSCAN', ticks, cursor, 'COUNT', limit)
   for i = 1, #page[2], 2 do
     if redis.call('HEXISTS', schedules, page[2][i]) == 0 then
-      redis.call('ZREM', ticks, page[2][i])
-      found = found + 1
+      mend('ZREM', ticks, page[2][i])
     end
   end
 else
