@@ -604,6 +604,17 @@ async def test_a_paused_schedule_does_not_tick_and_says_why(scheduler: Scheduler
     assert not [found for found in RAN if found[0] == "s" and paused < found[1] <= resumed]  # from now on
 
 
+async def test_a_tick_that_is_due_is_fired_before_a_pause(scheduler: Scheduler) -> None:
+    async with scheduler:  # no node runs that could have fired it
+        just_now = datetime.now(UTC) - timedelta(seconds=1)
+        await scheduler.schedules.put("s", at(just_now), "note")
+        await scheduler.schedules.pause("s")
+        assert (await view(scheduler, "s")).fired == 1
+        assert (await scheduler.queues.sizes()).pending == 1
+        await scheduler.schedules.pause("s", "again")
+        assert (await view(scheduler, "s")).paused == "again"
+
+
 async def test_pause_without_a_note_is_a_pause(scheduler: Scheduler) -> None:
     async with scheduler:
         await scheduler.schedules.put("s", LONG, "note")

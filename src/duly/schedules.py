@@ -20,7 +20,7 @@ from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConf
 from duly.identity import new_job_id
 from duly.recurring import Declaration, Schedulable, after_pending, declare, read_schedulable
 from duly.runtime.ticker import fire_due
-from duly.stores.base import NewSchedule, ScheduleRecord, Shard
+from duly.stores.base import Due, NewSchedule, ScheduleRecord, Shard
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -131,7 +131,7 @@ class Schedules:
             if what != "due":
                 return what, found
             records = [r for r in (await shard.schedules([declaration.id], "", 1)).items if r is not None]
-            if records and not await fire_due(shard, "edit", records, (await shard.sizes()).now):
+            if records and not await fire_due(shard, "edit", Due((await shard.sizes()).now, records)):
                 raise FormatError(
                     f"schedule {declaration.id!r} was defined by a newer duly, and is left as it is: upgrade this node"
                 )
@@ -165,8 +165,11 @@ class Schedules:
         return await self._scheduler.shard(queue).steer(id, remove=True)
 
     async def pause(self, id: str, note: str = "", *, queue: str = DEFAULT_QUEUE) -> bool:
-        """No ticks until `resume`; the note says why."""
-        return await self._scheduler.shard(queue).steer(id, paused=note or "paused")
+        """No ticks until `resume`; the note says why. A tick that is due is fired first."""
+        shard, record = self._scheduler.shard(queue), await self._record(id, queue)
+        if record is not None and record.paused is None:
+            await fire_due(shard, "edit", Due((await shard.sizes()).now, [record]))
+        return await shard.steer(id, paused=note or "paused")
 
     async def resume(self, id: str, *, queue: str = DEFAULT_QUEUE) -> bool:
         """Ticks again, from now on."""
@@ -191,7 +194,7 @@ class Schedules:
             return False
         note, moving = source.paused, f"it moves to queue {to!r}"
         if note is None:
-            await self._scheduler.shard(queue).steer(id, paused=moving)
+            await self.pause(id, moving, queue=queue)
             source = await self._known(id, queue)  # its last ticks are in the mark now
         definition = _definition(source)
         definition = msgspec.structs.replace(definition, trigger=pinned(definition.trigger, source.anchor))

@@ -62,6 +62,11 @@ class Line:
         self._hungry = True
         self._bell.set()
 
+    def _look(self) -> None:
+        """A schedule is due about now: ask for it without waiting for a claim to say so."""
+        self.worker.looks_due(self)
+        self.rouse()
+
     def slot_freed(self) -> None:
         if self._hungry:
             self._bell.set()
@@ -248,7 +253,7 @@ class Line:
         if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True
         elif batch.wait_us is not None:
-            self._set_timer(batch.wait_us / 1_000_000, self.rouse)
+            self._set_timer(batch.wait_us / 1_000_000, self._look if batch.look_next else self.rouse)
         self.worker.admit(self, batch)
         return None
 

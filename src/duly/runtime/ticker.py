@@ -12,7 +12,7 @@ from duly.core import schedule as planning
 from duly.core.schedule import Definition
 from duly.runtime.emitter import Emitter
 from duly.runtime.line import Line
-from duly.stores.base import Firing, ScheduleRecord, Shard
+from duly.stores.base import Due, Firing, ScheduleRecord, Shard
 
 BATCH = 100
 """Schedules looked at in one step."""
@@ -41,16 +41,21 @@ def plan_firing(record: ScheduleRecord, now: int) -> Firing:
     )
 
 
-async def fire_due(shard: Shard, node: str, records: list[ScheduleRecord], now: int) -> list[tuple[Firing, str]]:
-    """Plan and write; each firing with what the store said of it."""
+def plan_due(due: Due) -> list[Firing]:
+    """What to write about each; pure."""
     firings = []
-    for record in records:
+    for record in due.schedules:
         try:
-            firings.append(plan_firing(record, now))
+            firings.append(plan_firing(record, due.now))
         except msgspec.MsgspecError:
             continue  # defined by a newer duly: a newer node fires it
-    answers = await shard.fire(node, firings) if firings else []
-    return list(zip(firings, answers, strict=True))
+    return firings
+
+
+async def fire_due(shard: Shard, node: str, due: Due) -> list[str]:
+    """Plan and write; what the store said of each that could be planned."""
+    firings = plan_due(due)
+    return await shard.fire(node, firings) if firings else []
 
 
 class Ticker:
@@ -62,27 +67,55 @@ class Ticker:
         self.wake: Any = lambda: None
 
     def looks_due(self, line: Line) -> None:
-        """A claim saw a schedule that wants a look."""
-        self._lines[line] = None
-        self.wake()
+        """A claim saw a schedule that wants a look. While one is taken, that is said again by the claim after it."""
+        if line not in self._lines:
+            self._lines[line] = None
+            self.wake()
 
     async def tick(self) -> float | None:
         """Fire what is due; returns None: the next call is asked for by `wake`."""
         while self._lines:
             line = next(iter(self._lines))
-            if await self._look(line) < BATCH:
-                self._lines.pop(line, None)
-                line.rouse()  # for the jobs just made, and for the next moment
-            await asyncio.sleep(0)
+            await self._catch_up(line)
+            self._lines.pop(line, None)
+            line.rouse()  # for the next moment, and for what came due meanwhile
         return None
 
-    async def _look(self, line: Line) -> int:
+    async def _catch_up(self, line: Line) -> None:
+        """Batch after batch. The store looks for the next one, and writes the one before, while this one is planned."""
         due = await line.shard.due(BATCH)
-        for firing, answer in await fire_due(line.shard, self.node, due.schedules, due.now):
-            if answer != "fired" or not self.emitter.listeners:
+        writing: asyncio.Task[None] | None = None
+        following: asyncio.Task[Due] | None = None
+        try:
+            while due.schedules:
+                is_last = len(due.schedules) < BATCH
+                if not is_last:
+                    following = asyncio.create_task(line.shard.due(BATCH))
+                    await asyncio.sleep(0)  # it is on its way now
+                firings = plan_due(due)
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(self._write(line, firings))
+                if following is None:
+                    line.rouse()  # the claim of the jobs just made travels right behind
+                    break
+                due, following = await following, None
+            if writing is not None:
+                await writing
+        finally:
+            left = [task for task in (writing, following) if task is not None and not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _write(self, line: Line, firings: list[Firing]) -> None:
+        answers = await line.shard.fire(self.node, firings) if firings else []
+        if not self.emitter.listeners:
+            return
+        for firing, answer in zip(firings, answers, strict=True):
+            if answer != "fired":
                 continue
             for nominal in firing.nominals:
                 self.emitter.emit("tick.fired", schedule=firing.id, queue=line.queue, nominal=nominal / 1000)
             for why, count in firing.skipped.items():
                 self.emitter.emit("tick.skipped", schedule=firing.id, queue=line.queue, reason=why, count=count)
-        return len(due.schedules)

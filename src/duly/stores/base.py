@@ -49,7 +49,8 @@ class Batch(msgspec.Struct):
     """What `claim` took, all under one fence.
 
     now: the store's clock. wait_us: microseconds from now to the next moment at which the caller should claim again
-    (0: there is more due work; None: nothing is known to come). looks_due: a schedule wants `due`.
+    (0: there is more due work; None: nothing is known to come). looks_due: a schedule wants `due`; look_next: one will,
+    at that next moment.
     gap: the store had not been called for long, so ended leases are left alone for a moment. backwards_ms: by how much
     the store's clock has gone back since it was last read.
     """
@@ -59,6 +60,7 @@ class Batch(msgspec.Struct):
     jobs: list[Claimed]
     wait_us: int | None = None
     looks_due: bool = False
+    look_next: bool = False
     gap: bool = False
     backwards_ms: int = 0
 

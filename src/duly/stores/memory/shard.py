@@ -269,6 +269,7 @@ def _look_ahead(state: ShardState, batch: Batch, now_us: int, node: str, limit: 
             moment = _timed(state, moment, now, node)
         if batch.wait_us is None:
             batch.wait_us = max(0, moment * 1000 - now_us)
+            batch.look_next = look is not None and look[0] == moment
 
 
 def _timed(state: ShardState, moment: int, now: int, node: str) -> int:

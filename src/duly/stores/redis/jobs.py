@@ -79,7 +79,7 @@ class RedisJobs(ShardCalls):
 
     async def claim(self, node: str, n: int, limit: int, lease: int, shortest: int) -> Batch:
         reply = await self.call("claim", node, n, limit, lease, shortest, self.limits.history)
-        fence, now, wait_us, looks_due, gap, backwards, ids, values, counts, befores = reply
+        fence, now, wait_us, looks, gap, backwards, ids, values, counts, befores = reply
         jobs: list[Claimed | None] = []
         for id, value in zip(ids, values, strict=True):
             if value is None:
@@ -99,8 +99,8 @@ class RedisJobs(ShardCalls):
                 job.cancelled = bool(befores[i + 2])
         wait = int(wait_us)
         return Batch(
-            int(fence), int(now), [job for job in jobs if job is not None], None if wait < 0 else wait, bool(looks_due),
-            bool(gap), backwards,
+            int(fence), int(now), [job for job in jobs if job is not None], None if wait < 0 else wait, looks == 1,
+            looks == 2, bool(gap), backwards,
         )  # fmt: skip
 
     async def start(self, holds: Sequence[tuple[str, int]]) -> list[bool]:

@@ -117,6 +117,7 @@ def _look_ahead(room: Room, batch: Batch, node: str, limit: int) -> None:
         if end is not None:
             batch.gap = end[0] <= now < room.hold
             moments.append(max(end[0], room.hold))
+    look = None
     if room.schedules:
         look = room.one(
             "SELECT look FROM schedules WHERE shard=? AND look IS NOT NULL ORDER BY look LIMIT 1", room.shard
@@ -137,6 +138,7 @@ def _look_ahead(room: Room, batch: Batch, node: str, limit: int) -> None:
             moment = _timed(room, moment, node)
         if batch.wait_us is None:
             batch.wait_us = max(0, moment * 1000 - room.now_us)
+            batch.look_next = look is not None and look[0] == moment
 
 
 def _timed(room: Room, moment: int, node: str) -> int:

@@ -2,7 +2,7 @@
 -- what of that batch is still held.
 -- KEYS jobs pending leased running attempts control claims ticks wake history meta
 -- ARGV now_us node n limit lease shortest history
--- Returns {fence, now, wait_us (-1: none), looks due, gap, backwards ms, ids, values, counts, befores}; counts is a flat
+-- Returns {fence, now, wait_us (-1: none), looks (1: one is due, 2: one is due when the wait is over), gap, backwards ms, ids, values, counts, befores}; counts is a flat
 -- list of index, "attempts crashes unfit_since"; befores of index, "fence started node" ('' if nobody held it before), cancel asked
 -- include time wake stamp history
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -144,7 +144,7 @@ if #ids > 0 then
 end
 
 -- When to claim again: microseconds from now, -1 for never.
-local wait_us, looks_due, gap = -1, 0, 0
+local wait_us, looks, gap = -1, 0, 0
 local due = earliest_due()
 local open = not paused and not (cap and redis.call('ZCARD', leased) >= cap)
 local next_ms
@@ -167,7 +167,7 @@ end
 local look = tonumber(redis.call('ZRANGE', ticks, 0, 0, 'WITHSCORES')[2])
 if look then
   if look <= now then
-    looks_due = 1
+    looks = 1
   else
     next_ms = math.min(next_ms or look, look)
   end
@@ -189,8 +189,11 @@ end
 redis.call('HSET', meta, unpack(changes))
 if next_ms and wait_us ~= 0 then
   wait_us = math.max(0, next_ms * 1000 - now_us)
+  if look == next_ms then
+    looks = 2
+  end
 end
 if not replayed then
   record(history_limit, 'claim', node, #ids, ids)
 end
-return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks_due, gap, backwards, ids, values, counts, befores }
+return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks, gap, backwards, ids, values, counts, befores }
