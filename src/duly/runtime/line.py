@@ -25,6 +25,11 @@ MOST_UNSETTLED = 4
 FULL_POLL = 0.25
 """Seconds between claims of nothing by a node without a free slot: they stamp the shard and look for ticks."""
 
+SHY_SECONDS = 0.15
+"""How much later than the moment of a job that it could not run a node looks: more than the others sleep beyond it."""
+SHY_MS = 20
+"""How near two moments have to be to count as the same."""
+
 UNWRITABLE = Change("dead", reason="failed: its end could not be written, see the log of its node")
 
 
@@ -49,6 +54,8 @@ class Line:
         self._closing = False
         self._careful = 0
         self._claimed_at = 0.0
+        self._put_back: list[tuple[float, int]] = []
+        self._shunned: list[int] = []
 
     # what others tell the line
 
@@ -237,6 +244,8 @@ class Line:
                 continue
             if self.runs.get(run.job.id) is run:
                 del self.runs[run.job.id]
+            if settlement.change.unfit_since:
+                self._put_back.append((self.worker.clock.monotonic(), settlement.change.delay))
             self.worker.settled(run, settlement, answer)
         return None
 
@@ -253,9 +262,22 @@ class Line:
         if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True
         elif batch.wait_us is not None:
-            self._set_timer(batch.wait_us / 1_000_000, self._look if batch.look_next else self.rouse)
+            seconds = batch.wait_us / 1_000_000 + self._shyness(batch.now, batch.wait_us)
+            self._set_timer(seconds, self._look if batch.look_next else self.rouse)
         self.worker.admit(self, batch)
         return None
+
+    def _shyness(self, now: int, wait_us: int) -> float:
+        """Seconds to be late for a job that this node has put back as unfit: another one may know how to run it, and
+        would never get it from a node that is there first each time."""
+        clock = self.worker.clock.monotonic()
+        self._shunned = [moment for moment in self._shunned if moment >= now]
+        self._shunned += [now + delay - int((clock - at) * 1000) for at, delay in self._put_back]
+        self._put_back.clear()
+        del self._shunned[:-MAX_BATCH]
+        moment = now + wait_us // 1000
+        near = any(abs(moment - shunned) <= SHY_MS for shunned in self._shunned)
+        return SHY_SECONDS * (1 + random.random()) if near else 0.0
 
 
 def _only_store_errors(error: BaseException) -> BaseException:
