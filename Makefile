@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench chaos chaos-ticks clean redis
+.PHONY: simulate help demo test check format bench chaos chaos-ticks mutate mutate-core clean redis
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,16 @@ chaos-ticks: $(STAMP) redis ## ten nodes, killed and restarted, carry fifty sche
 	$(BIN)/python -m tests.chaos.ticks --store redis $(ARGS)
 	$(BIN)/python -m tests.chaos.ticks --store sqlite $(ARGS)
 
+mutate: $(STAMP) redis ## change the scripts and SQL of the stores in each small way; every change is to be found or explained
+	$(BIN)/python -m tests.mutation.run $(ARGS)
+
+mutate-core: $(STAMP) ## change src/duly/core in thousands of ways and print those no test notices: ARGS="duly.core.retry*"
+	rm -rf mutants # what it remembers of an earlier run would hide what new tests find
+	$(BIN)/mutmut run $(ARGS)
+	@$(BIN)/mutmut results | sed -n -E 's/^ *(.*): (survived|no tests|suspicious)$$/\1/p' | xargs -r -n 1 $(BIN)/mutmut show
+
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site mutants htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 redis:

@@ -101,6 +101,79 @@ def test_since_is_where_the_question_begins() -> None:
     assert (found.expected, found.missing) == (3, ())
 
 
+def test_the_time_asked_about_begins_after_its_first_moment_and_ends_with_its_last() -> None:
+    found = audit(SECONDLY, 0, START + 10_000, [entry(n) for n in range(1, 13)], START + 5_000, START + 10_000)
+    assert (found.since, found.until) == (START / 1000 + 5, START / 1000 + 10)
+    assert (found.expected, found.fired, found.missing) == (5, 5, ())
+
+
+def test_a_tick_a_second_after_its_moment_is_in_time_and_a_millisecond_more_is_late() -> None:
+    found = audited(*(entry(n, late={3: 1.0, 4: 1.001}.get(n, 0)) for n in range(1, 11)))
+    assert found.late == ((START / 1000 + 4, 1.001),)
+
+
+def test_what_was_late_before_the_time_asked_about_is_not_said() -> None:
+    assert audited(*(entry(n, late=5 if n == 2 else 0) for n in range(1, 11)), since=2).late == ()
+
+
+def test_doubles_and_missing_moments_are_named_in_their_order() -> None:
+    found = audited(*(entry(n) for n in (9, 7, 3, 1, 9, 3, 9)))
+    assert found.doubled == seconds(3, 9)
+    assert found.missing == seconds(2, 4, 5, 6, 8, 10)
+    assert found.fired == 7
+
+
+def test_a_pause_that_the_log_does_not_know_the_begin_of_began_before_it() -> None:
+    found = audited(entry(6, "resumed"), *(entry(n) for n in range(7, 11)))
+    assert (found.expected, found.missing) == (4, ())
+
+
+def test_a_moment_of_the_pause_itself_is_expected_and_one_of_the_resume_is_not() -> None:
+    found = audited(entry(1), entry(2, "paused"), entry(6, "resumed"), *(entry(n) for n in range(7, 11)))
+    assert (found.expected, found.missing) == (6, seconds(2))
+
+
+def test_a_pause_said_twice_began_with_the_first_and_a_second_pause_is_another() -> None:
+    log = [entry(1), entry(1.5, "paused"), entry(3.5, "paused"), entry(4.5, "resumed")]
+    log += [entry(5), entry(5.5, "paused"), entry(7.5, "resumed"), *(entry(n) for n in range(8, 11))]
+    found = audited(*log)
+    assert (found.expected, found.fired, found.missing) == (5, 5, ())
+
+
+@pytest.mark.parametrize("edit", ["created", "updated"])
+def test_a_schedule_is_asked_from_its_making_and_from_its_change(edit: str) -> None:
+    assert audited(entry(2.2, edit)).since == START / 1000 + 2.2
+
+
+def test_an_interval_is_asked_from_its_anchor() -> None:
+    of = Definition(every(seconds=4), "t")
+    found = audit(of, START - 3_000, START, [], START, START + 10_000)
+    assert found.overdue == seconds(1, 5, 9)
+
+
+def test_the_moment_at_which_the_mark_stands_is_dealt_with() -> None:
+    found = audited(*(entry(n) for n in range(1, 8)), mark=8)
+    assert (found.missing, found.overdue) == (seconds(8), seconds(9, 10))
+
+
+def test_only_the_last_of_several_edits_counts_and_only_if_it_came_after_since() -> None:
+    log = [entry(0.5, "created"), entry(3.2, "updated"), *(entry(n) for n in range(6, 11))]
+    assert audited(*log, since=5.5).since == START / 1000 + 5.5
+    assert audited(*log).missing == seconds(4, 5)
+
+
+def test_a_skip_of_moments_that_were_fired_all_the_same_takes_nothing() -> None:
+    found = audited(*(entry(n) for n in range(1, 11)), entry(6, "skipped", "late", 3))
+    assert (found.skipped, found.missing) == ({}, ())
+
+
+def test_skips_are_counted_by_their_reason_and_take_the_moments_before_the_one_they_name() -> None:
+    log = [entry(3, "skipped", "late", 2), entry(6, "skipped", "overlap", 1), entry(9, "skipped", "late", 2)]
+    found = audited(*log, entry(1), entry(4), entry(5), entry(7))
+    assert found.skipped == {"late": 4, "overlap": 1}
+    assert found.missing == seconds(10)
+
+
 def test_an_interval_after_completion_is_asked_for_doubles_only() -> None:
     definition = Definition(every(seconds=1, after_completion=True), "t")
     found = audited(entry(1.5), entry(4.7), entry(4.7), definition=definition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import enum
+import numbers
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -102,6 +103,11 @@ def test_an_option_set_to_zero_is_set() -> None:
 
 def test_a_plain_envelope_is_small() -> None:
     assert len(codec.encode("send", (42,))) == len(HEADER) + 1 + 5 + 2
+    packed = codec.pack_options(make_options({"timeout": 5}))
+    assert [len(codec.unpack(body[len(HEADER) :])) for body in (
+        codec.encode("t", (1,)), codec.encode("t", (1,), {"a": 1}), codec.encode("t", (1,), {}, packed),
+        codec.encode("t", (1,), {}, packed, Origin("s", 1)),
+    )] == [2, 3, 4, 5]  # fmt: skip
 
 
 class Colour(enum.Enum):
@@ -156,6 +162,32 @@ def test_pydantic_models_travel_as_their_fields() -> None:
     assert codec.decoder(Model).decode(codec.pack({"a": 5})).a == 5
 
 
+def test_a_type_that_is_neither_plain_nor_a_model_takes_what_is_one_of_it_already() -> None:
+    assert codec.decoder(numbers.Number).decode(codec.pack(5)) == 5
+    with pytest.raises(msgspec.ValidationError, match="Number"):
+        codec.decoder(numbers.Number).decode(codec.pack("five"))
+
+
+def test_a_text_is_no_number() -> None:
+    assert codec.decoder(int).decode(codec.pack(5)) == 5
+    with pytest.raises(msgspec.ValidationError, match="int"):
+        codec.decoder(int).decode(codec.pack("5"))
+
+
+def test_the_same_arguments_are_the_same_bytes_in_whatever_order_they_were_given() -> None:
+    def canonical(args: list[Any], kwargs: dict[str, Any]) -> bytes:
+        return codec.canonical(msgspec.Raw(codec.pack(args)), msgspec.Raw(codec.pack(kwargs)))
+
+    one = canonical([1, {"a": 1, "b": 2}], {"x": 1, "y": {"c": 3, "d": 4}})
+    assert one == canonical([1, {"b": 2, "a": 1}], {"y": {"d": 4, "c": 3}, "x": 1})
+    others = [
+        canonical([2, {"a": 1, "b": 2}], {"x": 1, "y": {"c": 3, "d": 4}}),
+        canonical([1, {"a": 1, "b": 2}], {"x": 2, "y": {"c": 3, "d": 4}}),
+        canonical([{"a": 1, "b": 2}, 1], {"x": 1, "y": {"c": 3, "d": 4}}),
+    ]
+    assert one not in others
+
+
 # --- what cannot go in -----------------------------------------------------------------------------------------------
 
 
@@ -194,12 +226,18 @@ def deep(levels: int) -> list[Any]:
         ((lambda: 1,), {}, "argument 1 of task 'send' (function) cannot be encoded"),
         (("\ud800",), {}, "argument 1 of task 'send' (str) cannot be encoded"),
         (({1j: 1},), {}, "argument 1 of task 'send' (dict) cannot be encoded"),
+        (([1, {"deep": open}],), {}, "argument 1 of task 'send' (list) cannot be encoded: builtin_function_or_method"),
     ],
 )
 def test_what_cannot_travel_is_named(args: tuple[Any, ...], kwargs: dict[str, Any], named: str) -> None:
     with pytest.raises(EncodingError) as refused:
         codec.encode("send", args, kwargs)
     assert named in str(refused.value)
+
+
+def test_a_task_whose_name_cannot_travel_is_named() -> None:
+    with pytest.raises(EncodingError, match=r"task '.ud800'.*surrogate"):
+        codec.encode("\ud800", (1,))
 
 
 @pytest.mark.parametrize("value", [2**64, object(), holding_itself(), "\ud800"])
@@ -223,7 +261,8 @@ def unfit(body: bytes) -> UnfitJob:
 
 
 def test_an_envelope_of_a_newer_version_is_unfit() -> None:
-    assert f"version {VERSION + 1}, flags 0" in str(unfit(bytes((VERSION + 1, 0)) + BODY[2:]))
+    for rest in (BODY[2:], b""):
+        assert f"version {VERSION + 1}, flags 0" in str(unfit(bytes((VERSION + 1, 0)) + rest))
 
 
 @pytest.mark.parametrize("flags", [1, 2, 3, 255])

@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from duly.core.cron import DST, Timetable, timetable
+from duly.core.zone import EARLIEST, LATEST
 from duly.errors import InvalidTrigger
 from tests.core.cron_expressions import MINUTE, Expression, Written, changes, expressions, walk
 
@@ -123,9 +124,12 @@ def days_of(text: str, year: int, month: int) -> list[int]:
         ("L-3,1 * *", [1, 27]),
         ("LW * *", [28]),
         ("15W,1W * *", [3, 14]),
+        ("16W * *", [17]),
+        ("8W,9W * *", [7, 10]),
         ("30W * *", [28]),  # the 30th is a Sunday, and 1 July is another month
         ("? * 5#2", [14]),
         ("? * FRIL,7#1", [2, 28]),
+        ("? * 7L,0#2", [9, 30]),
         ("* * 6#5", [29]),
         ("13 * FRI", [7, 13, 14, 21, 28]),
         ("*/10 * MON", []),
@@ -139,6 +143,13 @@ def days_of(text: str, year: int, month: int) -> list[int]:
 )
 def test_the_days_of_june_2024(text: str, days: list[int]) -> None:
     assert days_of(text, 2024, 6) == days
+
+
+def test_the_nearest_weekday_of_the_second_may_be_the_first_and_never_lies_in_another_month() -> None:
+    assert days_of("2W * *", 2024, 3) == [1]  # the 2nd is a Saturday
+    assert days_of("1W * *", 2024, 9) == [2]  # the 1st is a Sunday
+    assert days_of("31W * *", 2024, 3) == [29]  # the 31st is a Sunday
+    assert days_of("31W * *", 2024, 8) == [30]  # the 31st is a Saturday
 
 
 @pytest.mark.parametrize("sunday", ["0", "7", "SUN", "sun", "7-7", "7-0", "0/7", "7/7"])
@@ -173,6 +184,12 @@ def test_an_alias_is_its_expression(alias: str, text: str) -> None:
         ("* * * * 8", 'day-of-week "8" is not allowed: use 0-7 or SUN-SAT'),
         ("60 * * * * *", 'second "60" is not allowed: use 0-59'),
         ("1,,2 * * * *", 'minute "1,,2" has an empty item'),
+        ("* * 0W * *", 'day-of-month "0W" is not allowed: use 1-31'),
+        ("* * 32W * *", 'day-of-month "32W" is not allowed: use 1-31'),
+        ("* * L-31 * *", 'day-of-month "L-31" is not allowed: use 1-31'),
+        ("* * * * 5#6", 'day-of-week "5#6" is not allowed: use 0-7'),
+        ("* * * * 8#1", 'day-of-week "8#1" is not allowed: use 0-7'),
+        ("* * * * 8L", 'day-of-week "8L" is not allowed: use 0-7'),
         ("*/0 * * * *", 'the step "0": a step is a whole number from 1 to 60'),
         ("*/61 * * * *", 'the step "61"'),
         ("? * * * *", 'minute "?" is not allowed'),
@@ -207,6 +224,14 @@ def test_there_is_nothing_beyond_the_years_of_a_datetime() -> None:
         table = timetable("0 0 1 1 *", zone)
         assert table.after(10**18) is None
         assert table.before(-(10**18)) is None
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Asia/Kathmandu"])
+def test_the_first_and_the_last_second_of_all_have_their_tick(zone: str) -> None:
+    table, first, last = timetable("* * * * * *", zone), EARLIEST * 1000, LATEST * 1000
+    assert (table.after(-(10**18)), table.before(10**18)) == (first, last)
+    assert (table.after(first - 1), table.after(last - 1), table.after(last)) == (first, last, None)
+    assert (table.before(first + 1), table.before(last + 1), table.before(first)) == (first, last, None)
 
 
 # --- Clock changes, one by one.

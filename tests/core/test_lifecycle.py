@@ -162,8 +162,35 @@ def test_false_is_a_failure_only_for_those_who_say_so() -> None:
         assert change(Ending.RETURNED, on_false, value=value).verb == "end"
 
 
-def test_a_failure_forgets_that_the_job_was_unfit_before() -> None:
-    assert change(Ending.RAISED, of=job(unfit_since=NOW - 5)).unfit_since == 0
+def test_a_false_that_counts_as_failed_is_retried_after_the_delay_of_that_failure() -> None:
+    policy = Policy(retry=Retry(limit=5, delay=1, backoff=10, jitter=0, on_false=True))
+    assert [change(Ending.RETURNED, policy, job(attempts=n), value=False).delay for n in range(3)] == [
+        1000,
+        10_000,
+        100_000,
+    ]
+
+
+@pytest.mark.parametrize("ending", [Ending.RAISED, Ending.TIMED_OUT, Ending.RETRY_IN, Ending.SNOOZED])
+def test_a_run_forgets_that_the_job_was_unfit_before(ending: Ending) -> None:
+    assert change(ending, of=job(unfit_since=NOW - 5)).unfit_since == 0
+
+
+@pytest.mark.parametrize("ending", [Ending.HANDED_BACK, Ending.ISOLATED])
+def test_a_job_put_back_before_it_ran_has_been_unfit_as_long_as_before(ending: Ending) -> None:
+    assert change(ending, of=job(unfit_since=NOW - 5)).unfit_since == NOW - 5
+
+
+def test_a_dead_job_may_be_unfit_anew_once_it_is_revived() -> None:
+    assert change(Ending.MISFIT, of=job(unfit_since=NOW - HOUR_MS)).unfit_since == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [(Ending.FAILED, "failed"), (Ending.LOST, "lost"), (Ending.DISCARDED, "discarded")]
+)
+def test_an_ending_without_a_reason_is_said_in_a_word_and_any_other_reason_in_full(ending: Ending, said: str) -> None:
+    assert change(ending).reason == said
+    assert change(ending, reason="no room on disk X").reason == f"{said}: no room on disk X"
 
 
 def test_chance_delays_a_retry_within_its_jitter() -> None:
@@ -177,10 +204,13 @@ def test_chance_delays_a_retry_within_its_jitter() -> None:
 
 @pytest.mark.parametrize("ending", list(Ending))
 def test_every_final_change_of_a_job_that_keeps_its_result_keeps_how_it_ended(ending: Ending) -> None:
-    policy = Policy(keep_result=60.0, retry=NO_RETRY)
-    found = change(ending, policy, job(unfit_since=NOW - HOUR_MS))
-    assert found.keep_result == (found.verb != "again")
-    assert not change(ending, Policy(retry=NO_RETRY), job(unfit_since=NOW - HOUR_MS)).keep_result
+    for once, seconds in itertools.product((False, True), (0.5, 60.0)):
+        policy = Policy(keep_result=seconds, retry=NO_RETRY, at_most_once=once)
+        for crashes in (0, policy.max_crashes - 1):
+            of = job(unfit_since=NOW - HOUR_MS, crashes=crashes)
+            found = change(ending, policy, of)
+            assert found.keep_result is (found.verb != "again")
+            assert change(ending, Policy(retry=NO_RETRY, at_most_once=once), of).keep_result is False
 
 
 # --- unfit ---------------------------------------------------------------------------------------------------------------
@@ -210,7 +240,18 @@ def test_misfit_arguments_are_dead_after_the_time_they_have() -> None:
 
     assert after(HOUR_MS - 1, HOUR_MS).verb == "again"
     assert (after(HOUR_MS, HOUR_MS).verb, after(HOUR_MS, HOUR_MS).reason) == ("dead", "misfit: no")
-    assert after(0, 0).verb == "dead"
+    assert (after(0, 0).verb, after(0, 1).verb) == ("dead", "again")
+
+
+def test_misfit_arguments_have_an_hour_unless_the_node_says_otherwise() -> None:
+    assert change(Ending.MISFIT, of=job(unfit_since=NOW - HOUR_MS + 1)).verb == "again"
+    assert change(Ending.MISFIT, of=job(unfit_since=NOW - HOUR_MS)).verb == "dead"
+
+
+@pytest.mark.parametrize("ending", [Ending.UNFIT, Ending.MISFIT])
+def test_what_does_not_fit_is_told_while_the_job_waits(ending: Ending) -> None:
+    found = change(ending, reason="no such task", error="UnfitJob: no such task")
+    assert (found.reason, found.error) == ("no such task", "UnfitJob: no such task")
 
 
 def test_a_clock_gone_back_makes_an_unfit_job_wait_no_less_than_the_least() -> None:
@@ -228,6 +269,7 @@ def test_a_cancelled_job_does_not_run() -> None:
     found = admit(job(cancelled=True, before=Holder(1, "n", True)), ONCE, NOW)
     assert found is not None
     assert found.ending is Ending.CANCELLED
+    assert found.reason
 
 
 def test_a_started_run_at_most_once_is_lost_and_never_run_again() -> None:
@@ -277,6 +319,7 @@ def test_crashes_of_the_past_do_not_end_a_job_that_was_put_back_since() -> None:
 def test_a_job_expires_when_it_waited_longer_than_it_may(waited: int, ending: Ending | None) -> None:
     found = admit(job(enqueued_at=NOW - waited), Policy(expires=10.0), NOW)
     assert (found.ending if found else None) is ending
+    assert found is None or "10 s" in found.reason
 
 
 @pytest.mark.parametrize(

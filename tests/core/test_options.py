@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from duly.core.job import (
     make_options,
     make_policy,
     moment,
+    push_options,
     to_ms,
 )
 from duly.core.retry import DEFAULT_RETRY, NO_RETRY, Retry
@@ -54,7 +55,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"queue": "{q}"}, "no braces"),
     ({"queue": b"q"}, "queue=b'q'"),
     ({"queue": "\ud800"}, "queue='\\ud800'"),
-    ({"priority": 4}, "priority=4"),
+    ({"priority": 4}, "priority=4: give 0 (first) to 3"),
     ({"priority": -1}, "priority=-1"),
     ({"priority": True}, "priority=True"),
     ({"priority": "high"}, "priority='high'"),
@@ -82,15 +83,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"unique": ""}, "unique=''"),
     ({"unique": 0}, "unique=0"),
     ({"unique": -5}, "unique=-5"),
+    ({"unique": 0.0}, "more than 0 seconds"),
     ({"unique": ["key"]}, "unique=['key']"),
     ({"unique": Unique(until="then")}, "until='then'"),  # type: ignore[arg-type]
-    ({"unique": Unique(seconds=0)}, "seconds"),
+    ({"unique": Unique(seconds=0)}, "Unique(seconds)=0: it must be more than 0"),
+    ({"unique": Unique(seconds=math.nan)}, "Unique(seconds)=nan"),
     ({"unique": Unique(key="")}, "unique key=''"),
     ({"retry": -1}, "limit=-1"),
     ({"retry": "3"}, "retry='3'"),
     ({"retry": 2.5}, "retry=2.5"),
     ({"retry": {"limit": 3}}, "retry={'limit': 3}"),
-    ({"retry_timeout": 0.5}, "at least 1 seconds"),
+    ({"retry_timeout": 0.5}, "retry_timeout=0.5: it must be at least 1 seconds"),
+    ({"retry_timeout": 2e9}, "2000000000.0"),
     ({"timeout": 0}, "more than 0 seconds"),
     ({"timeout": -3}, "timeout=-3"),
     ({"lease": 0.5}, "at least 1 seconds"),
@@ -170,6 +174,11 @@ def test_retry_can_be_said_in_short(value: Any, meant: Retry) -> None:
     assert make_options({"retry": value}).retry == meant
 
 
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_task_runs_in_a_thread_or_in_a_process(executor: str) -> None:
+    assert make_options({"executor": executor}).executor == executor
+
+
 @pytest.mark.parametrize(("value", "seconds"), [(True, 3600.0), (False, 0.0), (5, 5.0), (timedelta(days=1), 86_400.0)])
 def test_keep_result_takes_a_flag_or_a_time(value: Any, seconds: float) -> None:
     assert make_options({"keep_result": value}).keep_result == seconds
@@ -186,6 +195,28 @@ def test_a_moment_is_aware_or_epoch_seconds() -> None:
     paris = datetime(2030, 7, 1, 12, tzinfo=ZoneInfo("Europe/Paris"))
     assert moment("at", paris) == datetime(2030, 7, 1, 10, tzinfo=UTC).timestamp()
     assert moment("at", 1_900_000_000) == 1_900_000_000.0
+
+
+class Nowhere(tzinfo):
+    """A zone that does not know its offset."""
+
+    def utcoffset(self, dt: datetime | None) -> None:
+        return None
+
+
+def test_a_zone_without_an_offset_is_no_zone() -> None:
+    with pytest.raises(InvalidOption, match="has no time zone"):
+        moment("at", datetime(2030, 1, 1, tzinfo=Nowhere()))
+
+
+def test_the_ends_of_what_can_be_meant_are_taken_and_what_lies_beyond_is_not() -> None:
+    assert (duration("x", 0), duration("x", 1e10)) == (0.0, 1e10)
+    assert (moment("x", 0), moment("x", math.nextafter(1e11, 0))) == (0.0, math.nextafter(1e11, 0))
+    with pytest.raises(InvalidOption, match="x="):
+        duration("x", math.nextafter(1e10, math.inf))
+    for beyond in (-1e-9, 1e11):
+        with pytest.raises(InvalidOption, match="x="):
+            moment("x", beyond)
 
 
 @given(st.floats(0, 1e10) | st.integers(0, 10**10))
@@ -205,6 +236,19 @@ def test_later_options_go_over_earlier_ones_and_none_takes_one_away() -> None:
     base = make_options({"timeout": 5, "lease": 6})
     assert make_options({"timeout": 7}, base) == make_options({"timeout": 7, "lease": 6})
     assert make_options({"timeout": None}, base) == make_options({"lease": 6})
+
+
+def test_what_belongs_to_a_declaration_is_refused_at_a_push_and_said_where_it_goes() -> None:
+    with pytest.raises(InvalidOption, match=r"executor='process'.*@scheduler\.task\(executor=…\)"):
+        push_options({"timeout": 5, "executor": "process"})
+    assert push_options({"executor": None, "timeout": 5}) == make_options({"timeout": 5})
+
+
+def test_options_of_a_push_are_checked_and_go_over_those_before_them() -> None:
+    base = make_options({"timeout": 5, "executor": "process"})
+    assert push_options({"lease": 6}, base) == make_options({"timeout": 5, "lease": 6, "executor": "process"})
+    with pytest.raises(InvalidOption, match="timeout=0"):
+        push_options({"timeout": 0})
 
 
 def test_at_most_once_may_be_said_together_with_no_retry() -> None:
@@ -235,8 +279,8 @@ def test_at_most_once_never_retries_whatever_was_declared() -> None:
 
 
 def test_a_retry_time_out_is_a_lease_and_a_retry_without_end() -> None:
-    policy = make_policy(make_options({"retry_timeout": 5}))
-    assert (policy.lease, policy.retry) == (5.0, Retry(limit=None, delay=5.0, on_false=True))
+    policy = make_policy(make_options({"retry_timeout": 7}))
+    assert (policy.lease, policy.retry) == (7.0, Retry(limit=None, delay=7.0, on_false=True))
 
 
 def test_a_retry_time_out_leaves_an_explicit_lease_or_retry_alone() -> None:
@@ -252,7 +296,8 @@ def test_every_option_of_a_run_has_its_place_in_the_policy(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "ms"), [(0, 0), (1e-6, 1), (0.001, 1), (0.0015, 2), (1.1, 1100), (1_700_000_000.001, 1_700_000_000_001)]
+    ("seconds", "ms"),
+    [(0, 0), (1e-6, 1), (0.001, 1), (0.0010004, 1), (0.0015, 2), (1.1, 1100), (1_700_000_000.001, 1_700_000_000_001)],
 )
 def test_what_a_user_gives_in_seconds_is_rounded_up_to_milliseconds(seconds: float, ms: int) -> None:
     assert to_ms(seconds) == ms

@@ -104,6 +104,16 @@ def test_a_value_out_of_range_is_refused_by_name(given_values: dict[str, Any], n
     assert named in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("delay", 0, 1e9), ("backoff", 1, 1e3), ("max_delay", 0, 1e9), ("jitter", 0, 1)]
+)
+def test_the_ends_of_a_range_are_taken_and_what_lies_beyond_is_not(name: str, least: float, most: float) -> None:
+    assert [getattr(Retry(**{name: value}), name) for value in (least, most)] == [least, most]  # type: ignore[arg-type]
+    for beyond in (math.nextafter(least, -1), math.nextafter(most, math.inf)):
+        with pytest.raises(InvalidOption, match=name):
+            Retry(**{name: beyond})  # type: ignore[arg-type]
+
+
 def test_a_policy_is_a_value() -> None:
     assert Retry(limit=2) == Retry(limit=2)
     assert len({Retry(limit=2), Retry(limit=2), Retry(limit=3)}) == 2

@@ -22,6 +22,7 @@ from duly.core.schedule import (
     COUNT_STEP,
     HELD_BACK_MS,
     LATE_MS,
+    MOST,
     NONE_WINDOW_MS,
     STEP,
     WINDOW_MS,
@@ -277,6 +278,39 @@ def test_counts_are_exact_where_a_step_ends(n: int, catch_up: CatchUp, kind: str
     assert scheduled.skipped == {"late": n - 1}
 
 
+@pytest.mark.parametrize("catch_up", CATCH_UPS)
+def test_one_step_counts_no_more_than_its_share(catch_up: CatchUp) -> None:
+    start = START // 1000 * 1000
+    of = definition(cron("* * * * * *"), catch_up, window=0)
+    found = plan(of, Standing(start, 0), start + (3 * COUNT_STEP) * 1000)
+    assert found == schedule.Plan(
+        [],
+        start + COUNT_STEP * 1000,
+        start + (COUNT_STEP + 1) * 1000,
+        start + 3 * COUNT_STEP * 1000,  # at once
+        {"late": COUNT_STEP},
+    )
+
+
+@pytest.mark.parametrize("catch_up", CATCH_UPS)
+def test_a_step_over_an_anchored_interval_ends_with_one_of_its_moments(catch_up: CatchUp) -> None:
+    trigger, anchor = every(seconds=1) | every(seconds=7), START + 123
+    last = list(trigger.moments(START, START + 2 * COUNT_STEP * 1000, anchor))[COUNT_STEP - 1]
+    found = plan(definition(trigger, catch_up, window=0), Standing(START, anchor), START + 3 * COUNT_STEP * 1000)
+    assert (found.mark, found.next, found.skipped) == (last, trigger.after(last, anchor), {"late": COUNT_STEP})
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+@pytest.mark.parametrize("window", [0, 1, 20])
+def test_moments_a_millisecond_apart_are_all_accounted_for(overlap: Overlap, window: int) -> None:
+    for catch_up in CATCH_UPS:
+        of = definition(every(milliseconds=1, start=START / 1000), catch_up, window, overlap)
+        scheduled = Schedule(of, START - 1)
+        scheduled.look(START + 50)
+        fired, skipped = walked(of, list(range(START, START + 51)), False, START + 50)
+        assert (scheduled.fired, sum(scheduled.skipped.values())) == (fired, len(skipped))
+
+
 def test_all_are_fired_in_bounded_steps() -> None:
     scheduled = Schedule(definition(every(milliseconds=10, start=START / 1000), "all"), START)
     scheduled.look(START + 5000)
@@ -352,6 +386,15 @@ def test_jitter_moves_the_job_and_not_the_moment_and_is_the_same_on_every_node()
     assert schedule.make_job("s", Definition(MINUTE, "t"), START).due is None
 
 
+def test_jitter_is_spread_over_schedules_and_up_to_the_most_and_the_same_in_every_version() -> None:
+    assert {schedule.jitter_of(f"s{n}", START, 1) for n in range(50)} == {0, 1}
+    assert schedule.jitter_of("s", START, 0) == 0
+    of = Definition(MINUTE, "t", jitter=30_000)
+    assert len({cast(int, schedule.make_job(f"s{n}", of, START).due) for n in range(50)}) > 40
+    # Nodes of two versions plan one schedule during a deploy.
+    assert [schedule.jitter_of(name, START, 30_000) for name in ("s", "t", "report")] == [4917, 1101, 22605]
+
+
 # --- before, between, after ------------------------------------------------------------------------------------------
 
 
@@ -373,6 +416,18 @@ def test_an_interval_that_starts_now_fires_at_its_creation() -> None:
     scheduled.look(START)
     scheduled.look(START + 10_000)
     assert scheduled.fired == [START, START + 10_000]
+
+
+def test_a_moment_that_only_a_search_forwards_finds_is_fired_all_the_same() -> None:
+    """Backwards, more is excluded than a search passes over; another part of the trigger may have an older moment."""
+    midnight = datetime(2026, 3, 27, tzinfo=UTC)
+    excluding = every(seconds=1, start=0).excluding(cron("*/2 * 3-6 * * *"), cron("1/2 * 3-6 * * *"))
+    first = int(midnight.timestamp() * 1000) + 3 * HOUR - 1000
+    now = first + 3 * HOUR
+    for trigger in (excluding, excluding | at(midnight)):
+        assert trigger.before(now) != first
+        found = plan(definition(trigger, "latest", window=4 * HOUR), Standing(first - 1000, 0), now)
+        assert (found.moments, found.mark, found.skipped) == ([first], first, {})
 
 
 def test_a_clock_gone_back_fires_nothing_again() -> None:
@@ -410,6 +465,13 @@ def test_a_definition_comes_out_as_it_went_in_and_equal_ones_are_equal_bytes(tri
     assert schedule.encode(found) == packed
 
 
+def test_the_job_of_a_tick_carries_the_arguments_and_options_of_its_schedule() -> None:
+    packed = msgspec.Raw(codec.pack([7])), msgspec.Raw(codec.pack({"a": 1}))
+    envelope = codec.decode(schedule.make_job("s", Definition(MINUTE, "t", *packed, Options(timeout=5.0)), START).body)
+    assert (envelope.task, codec.unpack(envelope.args), codec.unpack(envelope.kwargs)) == ("t", [7], {"a": 1})
+    assert envelope.options == Options(timeout=5.0)
+
+
 def test_the_job_of_a_tick_is_named_after_its_moment_and_says_where_it_comes_from() -> None:
     of = Definition(MINUTE, "t", msgspec.Raw(codec.pack([7])), overlap="skip", priority=3)
     job = schedule.make_job("s", of, START)
@@ -431,6 +493,9 @@ def test_the_job_of_a_tick_is_named_after_its_moment_and_says_where_it_comes_fro
         ({"window": timedelta(days=1), "overlap": "buffer"}, {"window": 86_400_000, "overlap": "buffer"}),
         ({"times": 3, "jitter": 1.5, "pause_after": 2}, {"times": 3, "jitter": 1500, "pause_after": 2}),
         ({"jitter": timedelta(minutes=1)}, {"jitter": 60_000}),
+        ({"overlap": "skip"}, {"overlap": "skip"}),
+        ({"window": 1, "times": 1, "pause_after": 1}, {"window": 1000, "times": 1, "pause_after": 1}),
+        ({"times": MOST, "pause_after": MOST}, {"times": MOST, "pause_after": MOST}),
     ],
     ids=str,
 )
@@ -444,8 +509,12 @@ def test_policies_are_said_in_words(given_policies: dict[str, Any], meant: dict[
     [
         ({"catch_up": "every"}, "catch_up='every'"),
         ({"catch_up": "lates"}, "did you mean 'latest'?"),
+        ({"catch_up": "al"}, "did you mean 'all'?"),
+        ({"catch_up": "non"}, "did you mean 'none'?"),
         ({"catch_up": None}, "catch_up=None"),
+        ({"overlap": "alow"}, "did you mean 'allow'?"),
         ({"overlap": "skipp"}, "did you mean 'skip'?"),
+        ({"overlap": "bufer"}, "did you mean 'buffer'?"),
         ({"overlap": True}, "overlap=True"),
         ({"window": -1}, "window=-1"),
         ({"window": "1h"}, "window='1h'"),
@@ -454,6 +523,7 @@ def test_policies_are_said_in_words(given_policies: dict[str, Any], meant: dict[
         ({"times": 0}, "times=0"),
         ({"times": True}, "times=True"),
         ({"times": 1.5}, "times=1.5"),
+        ({"times": MOST + 1}, f"times={MOST + 1}"),
         ({"pause_after": -1}, "pause_after=-1"),
         ({"jitter": -1}, "jitter=-1"),
         ({"jitter": "1m"}, "jitter='1m'"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from duly.core.moments import FIRST, LAST
 from duly.core.trigger import At, Cron, Every, Trigger, at, cron, every
 from duly.errors import InvalidTrigger
 
@@ -112,7 +113,8 @@ def test_every_is_a_set_of_rounded_multiples(trigger: Every, anchor: int, moment
 @settings(deadline=None, max_examples=200)
 def test_count_is_the_number_of_moments(trigger: Trigger, start: int, length: int, anchor: int) -> None:
     found = list(islice(trigger.moments(start, start + length, anchor), 30_000))
-    assert trigger.count(start, start + length, anchor) == len(found)
+    counted = trigger.count(start, start + length, anchor)
+    assert (counted, type(counted)) == (len(found), int)
     assert found == sorted(set(found))
 
 
@@ -172,6 +174,16 @@ def test_a_moment_happens_once() -> None:
     assert trigger.before(NOON_MS + 1) == NOON_MS
     assert trigger.before(NOON_MS) is None
     assert trigger.count(0, NOON_MS) == 1
+
+
+def test_the_last_moment_and_the_longest_interval_are_taken_and_what_is_beyond_is_not() -> None:
+    assert at(LAST // 1000).moment == LAST
+    assert every(milliseconds=LAST).interval == LAST
+    assert [Every(1, moment).start for moment in (FIRST, LAST)] == [FIRST, LAST]
+    assert [At(moment).moment for moment in (FIRST, LAST)] == [FIRST, LAST]
+    for make in (lambda: at(LAST // 1000 + 1), lambda: every(milliseconds=LAST + 1)):
+        with pytest.raises(InvalidTrigger, match=str(LAST)[:9]):
+            make()
 
 
 def test_moments_are_cut_to_the_millisecond() -> None:
@@ -238,6 +250,8 @@ def test_upcoming_is_aware_and_in_the_zone_of_the_trigger() -> None:
         (every(seconds=10), "every 10 seconds"),
         (every(minutes=90, start=NOON), "every 90 minutes, from 2024-01-01 12:00:00 UTC"),
         (every(weeks=1, start="now", align=3600), "every week, at once, rounded up to a full hour"),
+        (every(minutes=5, align=90), "every 5 minutes, rounded up to a multiple of 90 seconds"),
+        (every(minutes=5, align=7), "every 5 minutes, rounded up to a multiple of 7 seconds"),
         (every(seconds=0.25, after_completion=True), "every 250 milliseconds after the end of the last run"),
         (at(NOON_MS / 1000 + 0.5), "once, at 2024-01-01 12:00:00.500 UTC"),
     ],
@@ -252,7 +266,7 @@ def test_a_trigger_says_what_it_does(trigger: Trigger, words: str) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (every, "at least 1 ms, as in every(seconds=10)"),
+        (every, "the interval is 0 ms: it must be at least 1 ms, as in every(seconds=10)"),
         (lambda: every(10), "write every(seconds=10)"),  # type: ignore[arg-type]
         (lambda: every(seconds=True), "seconds is True: it must be a number"),
         (lambda: every(seconds="5"), "seconds is '5'"),  # type: ignore[arg-type]
@@ -270,6 +284,15 @@ def test_a_trigger_says_what_it_does(trigger: Trigger, words: str) -> None:
             "start is 2024-01-01T00:00:00, without a time zone: make it aware",
         ),
         (lambda: every(seconds=1, start="soon"), "start is 'soon'"),  # type: ignore[arg-type]
+        (lambda: every(seconds=1).between(datetime(2024, 1, 1)), "start is 2024-01-01T00:00:00, without a time zone"),
+        (lambda: every(seconds=1).between(end=datetime(2024, 1, 1)), "end is 2024-01-01T00:00:00, without a time zone"),
+        (lambda: Every(0), "interval is 0 ms"),
+        (lambda: Every(LAST + 1), f"interval is {LAST + 1} ms"),
+        (lambda: Every(1, align=0), "align is 0 ms"),
+        (lambda: Every(1, FIRST - 1), f"start is {FIRST - 1} ms"),
+        (lambda: Every(1, LAST + 1), f"start is {LAST + 1} ms"),
+        (lambda: At(FIRST - 1), f"moment is {FIRST - 1} ms"),
+        (lambda: At(LAST + 1), f"moment is {LAST + 1} ms"),
         (lambda: at(datetime(2024, 1, 1)), '.replace(tzinfo=ZoneInfo("Europe/Paris"))'),
         (lambda: at(True), "at() is True"),
         (lambda: at(float("nan")), "at() is nan"),
@@ -283,7 +306,10 @@ def test_a_trigger_says_what_it_does(trigger: Trigger, words: str) -> None:
         (lambda: cron("* * * * *", timezone=timezone.utc), "use an IANA name"),  # type: ignore[arg-type]  # noqa: UP017
         (lambda: cron("* * * * *", dst="spring"), 'use "vixie" or "literal"'),  # type: ignore[arg-type]
         (lambda: cron(5), "a cron expression is a string, got int"),  # type: ignore[arg-type]
-        (lambda: every(seconds=1).upcoming(1, datetime(2024, 1, 1)), "make it aware"),
+        (
+            lambda: every(seconds=1).upcoming(1, datetime(2024, 1, 1)),
+            "start is 2024-01-01T00:00:00, without a time zone",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_sentence(make: Any, words: str) -> None:

@@ -49,10 +49,14 @@ class Days(msgspec.Struct, frozen=True, array_like=True, tag="days"):
 @lru_cache(maxsize=1024)
 def _numbers(dates: tuple[str, ...]) -> frozenset[int]:
     """The dates as days since 1970-01-01. Raises InvalidTrigger."""
+    return frozenset(_number(text) for text in dates)
+
+
+def _number(text: str) -> int:
     try:
-        return frozenset(date.fromisoformat(text).toordinal() - _EPOCH_ORDINAL for text in dates)
-    except (TypeError, ValueError) as error:
-        raise InvalidTrigger(f"a date to be excluded cannot be read ({error}): write 2026-12-25") from None
+        return date.fromisoformat(text).toordinal() - _EPOCH_ORDINAL
+    except (TypeError, ValueError):
+        raise InvalidTrigger(f"{text!r} is no date to be excluded: write 2026-12-25") from None
 
 
 def days(given: Iterable[object], timezone: str) -> Days:

@@ -73,6 +73,8 @@ def _during(unit: str, values: list[int], size: int) -> str:
 
 def _day(fields: CronFields) -> str:
     by_date, by_weekday = _days_of_month(fields.day_of_month), _days_of_week(fields.day_of_week)
+    if fields.either_day and not (by_date and by_weekday):  # one of them is every day: "1-31 * MON"
+        return ""
     if by_date and by_weekday:
         return f" on {by_date} or on {by_weekday}" if fields.either_day else f" on {by_date}, if it is {by_weekday}"
     return f" on {by_date or by_weekday}" if by_date or by_weekday else ""
@@ -131,7 +133,7 @@ def _run(unit: str, values: Sequence[int]) -> str:
     if step == 1 and len(values) > 2:
         return f"{unit}s {values[0]} through {values[-1]}"
     if step > 1 and len(values) > 3:
-        suffix = "th" if 10 < step < 20 else {1: "st", 2: "nd", 3: "rd"}.get(step % 10, "th")
+        suffix = {2: "nd", 3: "rd"}.get(step, "th")  # of more than three values in sixty: no step is above 19
         return f"every {step}{suffix} {unit} from {values[0]} through {values[-1]}"
     return f"{unit}s {_list([str(value) for value in values])}"
 

@@ -98,8 +98,8 @@ def decide(job: Claimed, outcome: Outcome, policy: Policy, now: int, roll: float
         return _failed(job, outcome, policy, policy.retry.delay_ms(job.attempts + 1, roll))
     if ending is Ending.RETRY_IN:
         return _failed(job, outcome, policy, to_ms(outcome.seconds))
-    if ending is Ending.SNOOZED:
-        return _again(job, to_ms(outcome.seconds), outcome)
+    if ending is Ending.SNOOZED:  # it ran, so it fits: the time that arguments may misfit begins anew
+        return Change("again", to_ms(outcome.seconds), job.attempts, job.crashes, 0, outcome.reason)
     if ending is Ending.HANDED_BACK:
         return _again(job, to_ms(outcome.seconds), outcome)
     if ending is Ending.INTERRUPTED:  # a stop cut the run short

@@ -189,7 +189,7 @@ def _fire(definition: Definition, at: Standing, moments: list[int], now: int, sk
 
 def _pass_over(definition: Definition, at: Standing, until: int, now: int, why: str) -> Plan:
     """Move the mark over the moments in (mark, until], counting them; not further than COUNT_STEP of them."""
-    trigger, passed, last = definition.trigger, 0, at.mark
+    trigger = definition.trigger
     count = trigger.count(at.mark, until, at.anchor, COUNT_STEP)
     if count != COUNT_STEP:  # all of them: a trigger may count further than it was asked to, at no cost
         passed = count

@@ -370,7 +370,7 @@ class Between(_Moments, frozen=True, array_like=True, tag="between"):
         """As the trigger counts, within the bounds."""
         after = after if self.start is None else max(after, self.start - 1)
         until = until if self.end is None else min(until, self.end)
-        return self.trigger.count(after, until, anchor, limit) if after < until else 0
+        return self.trigger.count(after, until, anchor, limit)
 
     @property
     def counts_from_completion(self) -> bool:

@@ -55,11 +55,12 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def stretch_at(zone: ZoneInfo, second: int) -> Stretch:
-    """The stretch of constant offset that holds at `second` (epoch seconds)."""
+    """The stretch of constant offset that holds at `second` (epoch seconds); of those there are, the nearest to it."""
     fixed = zone.utcoffset(None)  # None when the zone has more than one offset
     if fixed is not None:
         offset = fixed // _SECOND
         return Stretch(EARLIEST, LATEST + 1, offset, EARLIEST + offset)
+    second = min(max(second, EARLIEST), LATEST)
     for stretch in _chunk(zone, second // _CHUNK):
         if second < stretch.end:
             return stretch
@@ -68,7 +69,7 @@ def stretch_at(zone: ZoneInfo, second: int) -> Stretch:
 
 @lru_cache(maxsize=4096)
 def _chunk(zone: ZoneInfo, index: int) -> tuple[Stretch, ...]:
-    begin, stop = index * _CHUNK, (index + 1) * _CHUNK
+    begin, stop = max(index * _CHUNK, EARLIEST), min((index + 1) * _CHUNK, LATEST + 1)
     start = begin - _LOOK_BACK
     offset = _offset(zone, start)
     seen = start + offset
