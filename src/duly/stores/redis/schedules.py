@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from duly.stores.base import Due, Firing, NewSchedule, Page
+from duly.stores.base import Due, Firing, NewSchedule, Page, check_size
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import NONE, item, read_schedule
 
@@ -30,6 +30,9 @@ class RedisSchedules(ShardCalls):
         return what.decode(), int(revision)
 
     async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
+        if ids is not None and not ids:  # the script takes no ids for all
+            return Page([])
+        check_size(ids or ())
         following, flat = await self.call("schedules", cursor or "0", limit, *(ids or ()))
         pairs = zip(flat[::2], flat[1::2], strict=True)
         records = [read_schedule(id, value) if value != 0 else None for id, value in pairs]
@@ -40,6 +43,12 @@ class RedisSchedules(ShardCalls):
         return Due(int(now), [read_schedule(id, value) for id, value in zip(flat[::2], flat[1::2], strict=True)])
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+        check_size(firings)
+        for firing in firings:
+            if len(firing.jobs) != len(firing.nominals):
+                raise ValueError(
+                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
+                )
         packed = []
         for f in firings:
             skipped: list[str | int] = []

@@ -26,12 +26,13 @@ from duly.testing.conformance.kit import (
     settlement,
     walk,
 )
+from duly.testing.conformance.sound import SoundSuite
 
 if TYPE_CHECKING:
     from duly.testing.clock import ManualClock
 
 
-class CareSuite(Suite):
+class CareSuite(SoundSuite, Suite):
     """get, list, sizes, cancel, revive, clear, configure, reconcile, history."""
 
     async def test_all_that_is_known_of_a_job_is_shown(self, shard: Shard, clock: ManualClock) -> None:
@@ -126,6 +127,16 @@ class CareSuite(Suite):
         await Client(shard, "x").push(job("pending"))
         answers = await shard.cancel(["pending", "leased", "dead", "ended", "nobody", "pending"])
         assert list(answers) == ["cancelled", "asked", "dead", "ended", "unknown", "unknown"]
+
+    async def test_a_cancel_finds_nothing_when_the_memory_of_an_id_is_over(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await Client(shard).push(job("a", named=True))
+        await shard.cancel(["a"])
+        clock.advance(LIMITS.remember_ms / 1000 - 0.001)
+        assert list(await shard.cancel(["a"])) == ["ended"]
+        clock.advance(0.001)
+        assert list(await shard.cancel(["a"])) == ["unknown"]
 
     async def test_a_cancelled_pending_job_is_gone(self, shard: Shard) -> None:
         client, node = Client(shard), Node(shard, "n")
@@ -224,6 +235,29 @@ class CareSuite(Suite):
         assert (removed, cursor) == (0, "")
         assert (await known(shard, "a")).state == "pending"
 
+    async def test_a_clear_of_the_dead_removes_nothing_else(self, shard: Shard) -> None:
+        await kill_one(shard, "dead")
+        await kill_one(shard, "other")
+        await kill_one(shard, "third")
+        await Client(shard).push(job("leased"))
+        await Node(shard, "n").claim()
+        await Client(shard, "x").push(job("pending"), job("later", delay=5_000, priority=3))
+        some = ["dead", "leased", "pending", "nobody"]
+        assert (await shard.clear("", None, 100, some, dead_only=True))[:2] == (1, "")
+        removed, cursor, until = 0, "", None
+        while True:
+            more, cursor, until = await shard.clear(cursor, until, 1, dead_only=True)
+            removed += more
+            if not cursor:
+                break
+        assert removed == 2
+        assert await shard.get(["dead", "other", "third"]) == [None, None, None]
+        assert [(await known(shard, id)).state for id in ("leased", "pending", "later")] == [
+            "leased",
+            "pending",
+            "pending",
+        ]
+
     # --- reconcile, history ------------------------------------------------------------------------------------------
 
     async def reconcile_all(self, shard: Shard) -> dict[str, int]:
@@ -273,6 +307,16 @@ class CareSuite(Suite):
         assert entries[2]["ids"] == "000 001"
         assert page.cursor == page.items[-1][0]
 
+    async def test_the_history_names_only_what_was_applied(self, shard: Shard) -> None:
+        node = Node(shard, "n")
+        await Client(shard).push(job("a"), job("b"))
+        batch = await node.claim()
+        a, b = batch.jobs
+        await node.settle(settlement(a, batch.fence - 1), settlement(b, batch.fence))
+        await node.settle(settlement(a, batch.fence - 1))
+        entries = [fields for _, fields in (await shard.history("history", "", 10)).items]
+        assert [(entry["verb"], entry["count"], entry["ids"]) for entry in entries[2:]] == [("settle", "1", "b")]
+
     async def test_a_repeat_leaves_no_entry_in_the_history(self, shard: Shard) -> None:
         client, node = Client(shard), Node(shard, "n")
         await client.push(job("a"))
@@ -296,6 +340,17 @@ class CareSuite(Suite):
         assert found == [f"c{i}" for i in range(7)]
         await Client(shard, "c7").push(job("j7"))
         assert [fields["who"] for _, fields in (await shard.history("history", cursor, 3)).items] == ["c7"]
+
+    async def test_the_history_of_one_moment_is_read_in_pages_too(self, shard: Shard, clock: ManualClock) -> None:
+        for i in range(4):
+            if i == 2:
+                clock.shift(-10)
+            await Client(shard, f"c{i}").push(job(f"j{i}"))
+        found, cursor = [], ""
+        while (page := await shard.history("history", cursor, 1)).items:
+            cursor = page.cursor
+            found += [fields["who"] for _, fields in page.items]
+        assert found == [f"c{i}" for i in range(4)]
 
     async def test_the_history_is_bounded(self, shard: Shard) -> None:
         for i in range(10 * LIMITS.history):

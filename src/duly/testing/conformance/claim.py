@@ -134,6 +134,21 @@ class ClaimSuite(Suite):
         assert (await shard.sizes()).limit is None
         assert len((await two.claim(10)).jobs) == 2
 
+    async def test_a_limit_below_what_is_leased_gives_nothing(self, shard: Shard) -> None:
+        node = Node(shard, "n")
+        await Client(shard).push(*(job(f"j{i}") for i in range(6)))
+        await node.claim(3)
+        await shard.configure(limit=1)
+        assert (await node.claim(10)).jobs == []
+        await shard.configure(limit=4)
+        assert len((await node.claim(10)).jobs) == 1
+
+    async def test_a_limited_queue_that_is_not_full_asks_for_a_claim_when_work_is_due(self, shard: Shard) -> None:
+        node = Node(shard, "n")
+        await shard.configure(limit=2)
+        await Client(shard).push(job("a"), job("b", delay=1_000))
+        assert (await node.claim()).wait_us == 1_000_000
+
     async def test_a_full_queue_asks_nobody_to_come_for_work_that_it_may_not_give(
         self, shard: Shard, clock: ManualClock
     ) -> None:
@@ -180,10 +195,14 @@ class ClaimSuite(Suite):
         assert (await node.claim()).looks_due
         await shard.due(10)
         batch = await node.claim()
-        assert not batch.looks_due
-        assert batch.wait_us == 1_000_000
+        assert (batch.looks_due, batch.look_next, batch.wait_us) == (False, True, 1_000_000)
+        assert not (await Node(shard, "other").claim()).look_next  # one node is enough
+        await Client(shard).push(job("a", delay=500))
+        batch = await node.claim()
+        assert (batch.look_next, batch.wait_us) == (False, 500_000)
         clock.advance(1)
-        assert (await node.claim()).looks_due
+        batch = await node.claim(0)
+        assert (batch.looks_due, batch.look_next, batch.wait_us) == (True, False, 0)
 
     async def test_other_idle_nodes_sleep_no_shorter_than_the_first(self, shard: Shard) -> None:
         await Client(shard).push(job("a", delay=3_000))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+from duly.testing.conformance.apart import ApartSuite
 from duly.testing.conformance.kit import BOUND, BRIEF, Client, Node, Suite, ids, job, now_ms, schedule
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from duly.testing.clock import ManualClock
 
 
-class ClusterSuite(Suite):
+class ClusterSuite(ApartSuite, Suite):
     """`base.Store`."""
 
     async def test_connect_and_close_may_be_repeated(self, store: Store) -> None:
@@ -101,6 +102,19 @@ class ClusterSuite(Suite):
         await store.beat("n", b"", 0, [])
         await store.beat("n", b"", 0, [])
         assert list((await store.registry()).nodes) == ["m"]
+
+    async def test_a_process_that_only_pushes_names_its_queues_and_is_no_node(self, store: Store) -> None:
+        await store.beat("", b"", 10_000, ["mail"])
+        found = await store.registry()
+        assert (dict(found.nodes), list(found.queues)) == ({}, ["mail"])
+
+    async def test_a_beat_that_runs_out_takes_no_other_node_along(self, store: Store, clock: ManualClock) -> None:
+        await store.beat("short", b"one", 5_000, [])
+        await store.beat("long", b"two", 20_000, [])
+        clock.advance(5)
+        assert dict((await store.registry()).nodes) == {"long": b"two"}
+        await store.beat("new", b"three", 5_000, [])
+        assert dict((await store.registry()).nodes) == {"long": b"two", "new": b"three"}
 
     # --- locks -------------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,21 @@ class EnqueueSuite(Suite):
             assert answers == [("dead", "dead"), ("leased", "leased"), ("pending", "pending")]
         assert await shard.get(["dead", "leased", "pending"]) == before
 
+    async def test_a_plain_push_of_a_known_id_is_answered_with_its_state_too(self, shard: Shard) -> None:
+        client = Client(shard)
+        await kill_one(shard, "dead")
+        await client.push(job("leased"))
+        await Node(shard, "n").claim()
+        await client.push(job("pending"))
+        answers = await client.push(job("dead"), job("new"), job("leased"), job("pending"), job("new"))
+        assert [state for state, _ in answers] == ["dead", "created", "leased", "pending", "pending"]
+
+    async def test_an_id_that_comes_three_times_in_one_call_is_written_once(self, shard: Shard) -> None:
+        special, plain = job("a", body=b"special", priority=0), job("a", body=b"plain")
+        answers = await Client(shard).push(special, special, plain)
+        assert answers == [("created", "a"), ("pending", "a"), ("pending", "a")]
+        assert [record.body for record in await walk(shard, "pending")] == [b"special"]
+
     # --- replace -----------------------------------------------------------------------------------------------------
 
     async def test_replace_gives_a_pending_job_a_new_body_due_time_and_priority(
@@ -188,6 +203,14 @@ class EnqueueSuite(Suite):
         await shard.clear("", None, 100, ["c"])
         assert await client.push(job("d", unique=Hold("k"))) == [("created", "d")]
 
+    async def test_a_job_that_was_revived_holds_its_key_no_more(self, shard: Shard) -> None:
+        client, node = Client(shard), Node(shard, "n")
+        await client.push(job("a", unique=Hold("k")))
+        claimed, fence = await node.claim_one()
+        await node.settle(settlement(claimed, fence, DEAD))
+        assert list(await shard.revive(["a"])) == [True]
+        assert await client.push(job("b", unique=Hold("k"))) == [("created", "b")]
+
     async def test_the_end_of_a_job_does_not_free_a_key_that_another_holds(self, shard: Shard) -> None:
         client, node = Client(shard), Node(shard, "n")
         await client.push(job("a", unique=Hold("k", "start")))
@@ -225,6 +248,18 @@ class EnqueueSuite(Suite):
         assert await client.push(moved) == [("pending", "a")]
         assert await client.push(job("b", unique=Hold("l"))) == [("pending", "a")]
         assert await client.push(job("b", unique=Hold("k"))) == [("created", "b")]
+        assert {one.id: one.unique for one in (await Node(shard, "n").claim()).jobs} == {"a": "l", "b": "k"}
+
+    async def test_the_holder_of_a_key_is_told_from_its_neighbours(self, shard: Shard) -> None:
+        client = Client(shard)
+        await kill_one(shard, "dead")
+        await client.push(job("0"))
+        await Node(shard, "n").claim()
+        await client.push(job("1", delay=9_000, unique=Hold("z")), job("m", delay=9_000, named=True, unique=Hold("k")))
+        assert await client.push(job("x", unique=Hold("k"))) == [("pending", "m")]
+        await client.push(job("m", delay=9_000, named=True, replace=True, unique=Hold("l")))
+        assert await client.push(job("x", unique=Hold("k"))) == [("created", "x")]
+        assert await client.push(job("y", unique=Hold("z"))) == [("pending", "1")]
 
     async def test_replace_cannot_take_a_key_that_another_holds(self, shard: Shard) -> None:
         client = Client(shard)
@@ -232,6 +267,59 @@ class EnqueueSuite(Suite):
         refused = job("a", body=b"new", named=True, replace=True, unique=Hold("k"))
         assert await client.push(refused) == [("pending", "b")]
         assert (await known(shard, "a")).body == b"old"
+
+    async def test_replace_keeps_the_key_that_its_job_holds_already(self, shard: Shard) -> None:
+        client = Client(shard)
+        await client.push(job("a", named=True, unique=Hold("k")))
+        assert await client.push(job("a", body=b"new", named=True, replace=True, unique=Hold("k"))) == [
+            ("pending", "a")
+        ]
+        assert (await known(shard, "a")).body == b"new"
+        assert await client.push(job("b", unique=Hold("k"))) == [("pending", "a")]
+
+    async def test_an_id_that_a_user_gave_once_stays_a_users_when_it_is_replaced(self, shard: Shard) -> None:
+        for names in ((True, False), (False, True)):
+            for number, named in enumerate(names):
+                await Client(shard, f"{names} {number}").push(job("a", named=named, replace=True))
+            claimed, fence = await (node := Node(shard, f"{names}")).claim_one()
+            assert claimed.named
+            await node.settle(settlement(claimed, fence))
+            assert (await known(shard, "a")).state == "ended"
+
+    async def test_an_id_that_ended_is_refused_to_users_alone(self, shard: Shard) -> None:
+        client, node = Client(shard), Node(shard, "n")
+        await client.push(job("a", named=True))
+        for priority in (1, 0):
+            claimed, fence = await node.claim_one()
+            await node.settle(settlement(claimed, fence))
+            assert (await known(shard, "a")).state == "ended"
+            assert await client.push(job("a", named=True)) == [("ended", "a")]
+            assert await client.push(job("a", priority=priority)) == [("created", "a")]
+        await shard.clear("", None, 10)
+        assert (await known(shard, "a")).state == "ended"
+        answers = await client.push(job("a"), job("a", named=True), job("z", named=True))
+        assert answers == [("created", "a"), ("pending", "a"), ("created", "z")]
+        await shard.clear("", None, 10)
+        assert (await known(shard, "a")).state == "ended"
+
+    async def test_a_job_may_be_replaced_by_the_call_that_pushes_it(self, shard: Shard) -> None:
+        old, new = job("a", body=b"old", named=True), job("a", body=b"new", delay=9_000, named=True, replace=True)
+        assert await Client(shard).push(job("b"), old, new) == [("created", "b"), ("created", "a"), ("pending", "a")]
+        assert (await known(shard, "a")).body == b"new"
+        assert ids(await Node(shard, "n").claim()) == ["b"]
+
+    async def test_an_id_that_was_pushed_anew_is_not_remembered_from_before(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        client, node = Client(shard), Node(shard, "n")
+        await client.push(job("a", named=True))
+        claimed, fence = await node.claim_one()
+        await node.settle(settlement(claimed, fence))
+        clock.advance(END_OF_MEMORY)
+        assert await client.push(job("a", named=True)) == [("created", "a")]
+        await shard.clear("", None, 10)  # as if it had never been pushed
+        clock.shift(-10)
+        assert await is_unknown(shard, "a")
 
     async def test_all_that_was_pushed_is_listed_once(self, shard: Shard) -> None:
         await Client(shard).push(*(job(f"j{i}", priority=i % 4) for i in range(20)))

@@ -247,6 +247,66 @@ class GapSuite(Suite):
         clock.advance((short // 3) / 1000)
         assert ids(await node.claim()) == ["a"]
 
+    async def test_a_gap_is_held_for_as_long_as_the_leases_it_was_too_long_for(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        short = 2_000
+        for gap, held in ((LEASE // 2, short // 3), (LEASE // 2 + 1, LEASE // 3)):
+            await Client(shard, f"{gap}").push(job(f"{gap}"))
+            await Node(shard, f"dead {gap}", lease=short).claim()
+            await pass_time(shard, clock, LEASE_S, step=0.9)
+            node = Node(shard, f"n {gap}", lease=LEASE, shortest=short)
+            await node.claim(0)
+            clock.advance(gap / 1000)
+            assert (await node.claim(0)).gap
+            await pass_time(shard, clock, (held - 1) / 1000, step=0.9)
+            assert (await node.claim(0)).gap
+            clock.advance(0.001)
+            batch = await node.claim()
+            assert (ids(batch)[0], batch.gap) == (f"{gap}", False)
+
+    async def test_a_gap_is_measured_against_the_leases_that_are_renewed(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        short = 2_000
+        await Client(shard).push(job("long"), job("short"), job("z"))
+        batch = await Node(shard, "n", lease=60_000).claim(2)
+        fence = batch.fence
+        await Node(shard, "dead", lease=1_000).claim()
+        for gap, held in ((LEASE // 2 + 1, LEASE // 3), (short // 2 + 1, short // 3)):
+            for order in (1, -1):
+                await pass_time(shard, clock, 2 * LEASE_S, step=0.5)
+                assert (await Node(shard, f"before {gap} {order}").claim(0)).gap is False
+                clock.advance(gap / 1000)
+                renewals = [Renewal("long", fence, LEASE), Renewal("short", fence, short)][::order]
+                assert await shard.renew(renewals) == ["applied", "applied"]
+                await pass_time(shard, clock, (held - 1) / 1000, step=0.9)
+                assert (await Node(shard, f"m {gap} {order}", shortest=LEASE).claim(0)).gap
+                clock.advance(0.001)
+                assert (await Node(shard, f"k {gap} {order}", shortest=LEASE).claim(0)).gap is False
+
+    async def test_the_first_call_of_all_meets_no_gap(self, shard: Shard, clock: ManualClock) -> None:
+        await Node(shard, "first").claim(0)
+        await Client(shard).push(job("a"))
+        await Node(shard, "dead", lease=1_000).claim()
+        clock.advance(1)
+        batch = await Node(shard, "n").claim()
+        assert (ids(batch), batch.gap) == (["a"], False)
+
+    async def test_a_gap_one_lease_after_the_last_is_held_again(self, shard: Shard, clock: ManualClock) -> None:
+        await Client(shard).push(job("a"))
+        await Node(shard, "dead").claim()
+        node = Node(shard, "n")
+        clock.advance(30)
+        assert (await node.claim(0)).gap
+        clock.advance(LEASE_S / 2)  # no gap, and the hold is over
+        assert (await node.claim(0)).gap is False
+        clock.shift(-1)  # what was held before stays held before
+        assert (await node.claim(0)).backwards_ms == 1_000
+        clock.advance(LEASE_S / 2 + 1)
+        batch = await node.claim()
+        assert (batch.jobs, batch.gap) == ([], True)
+
     async def test_a_clock_that_went_back_is_reported(self, shard: Shard, clock: ManualClock) -> None:
         node = Node(shard, "n")
         await node.claim()

@@ -22,17 +22,46 @@ from duly.testing.conformance.kit import (
     ids,
     is_unknown,
     job,
+    kill_one,
     known,
     now_ms,
     pass_time,
     schedule,
     settlement,
 )
+from duly.testing.conformance.plans import plan
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from duly.testing.clock import ManualClock
 
 LEASE_S = LEASE / 1000
+CALLS: dict[str, Callable[[Shard, int], Awaitable[object]]] = {
+    "start": lambda shard, fence: shard.start([("leased", fence)]),
+    "renew": lambda shard, fence: shard.renew([Renewal("leased", fence, 2 * LEASE, b"half")]),
+    "cancel what waits": lambda shard, _: shard.cancel(["waits"]),
+    "cancel what runs": lambda shard, _: shard.cancel(["leased"]),
+    "revive": lambda shard, _: shard.revive(["dead"]),
+    "clear": lambda shard, _: shard.clear("", None, 100),
+    "clear some": lambda shard, _: shard.clear("", None, 100, ["dead"]),
+    "pause the queue": lambda shard, _: shard.configure(paused=True),
+    "limit the queue": lambda shard, _: shard.configure(limit=3),
+    "put anew": lambda shard, _: shard.put(schedule("new")),
+    "edit": lambda shard, _: shard.put(schedule("runs", b"another")),
+    "due": lambda shard, _: shard.due(10),
+    "pause": lambda shard, _: shard.steer("runs", paused="note"),
+    "resume": lambda shard, _: shard.steer("paused"),
+    "remove": lambda shard, _: shard.steer("runs", remove=True),
+    "reconcile": lambda shard, _: shard.reconcile("", 1_000),
+}
+"""Calls that carry no number: what they do is done after the first, and a second finds it so."""
+
+
+async def seen(shard: Shard) -> list[object]:
+    """All that can be seen of the jobs and schedules of a shard."""
+    records = (await shard.schedules(["runs", "paused", "new"], "", 3)).items
+    return [await shard.sizes(), await shard.get(["waits", "later", "leased", "dead"]), records]
 
 
 class RepeatSuite(Suite):
@@ -47,6 +76,12 @@ class RepeatSuite(Suite):
             assert await client.repeat() == answers
         assert (await shard.sizes()).pending == 3
 
+    async def test_a_repeated_push_that_wrote_nothing_answers_as_before(self, shard: Shard) -> None:
+        client = Client(shard)
+        await client.push(job("a"))
+        for _ in range(2):
+            assert await (client.push(job("a")) if client.n == 1 else client.repeat()) == [("pending", "a")]
+
     async def test_a_push_repeated_after_the_job_ended_does_not_run_it_again(self, shard: Shard) -> None:
         client, node = Client(shard), Node(shard, "n")
         assert await client.push(job("a")) == [("created", "a")]
@@ -55,6 +90,26 @@ class RepeatSuite(Suite):
         assert await client.repeat() == [("created", "a")]
         assert await is_unknown(shard, "a")
         assert ids(await node.claim()) == []
+
+    @pytest.mark.parametrize("verb", list(CALLS))
+    async def test_a_call_without_a_number_that_is_made_again_changes_nothing_more(
+        self, shard: Shard, clock: ManualClock, verb: str
+    ) -> None:
+        await kill_one(shard, "dead")
+        await Client(shard).push(job("leased"))
+        batch = await Node(shard, "n").claim()
+        await Client(shard, "other").push(job("waits", named=True), job("later", delay=LEASE))
+        for id in ("runs", "paused"):
+            await shard.put(schedule(id))
+            await plan(shard, id)
+        await shard.steer("paused", paused="why")
+        clock.advance(0.5)
+        before = await seen(shard)
+        await CALLS[verb](shard, batch.fence)
+        once = await seen(shard)
+        assert once != before or verb in ("due", "reconcile")
+        await CALLS[verb](shard, batch.fence)
+        assert await seen(shard) == once
 
     async def test_the_numbers_of_one_client_are_not_those_of_another(self, shard: Shard) -> None:
         assert await Client(shard, "one").push(job("a")) == [("created", "a")]

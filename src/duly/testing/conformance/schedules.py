@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from duly.testing.conformance.fires import FireSuite
 from duly.testing.conformance.puts import PutSuite
+from duly.testing.conformance.ticks import TickSuite
 
 
-class SchedulesSuite(PutSuite, FireSuite):
+class SchedulesSuite(PutSuite, FireSuite, TickSuite):
     """put, schedules, due, fire, steer."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from duly.core.job import Hold
 from duly.core.lifecycle import END, Change
-from duly.stores.base import JobRecord, Renewal, Shard
+from duly.stores.base import Firing, JobRecord, Renewal, Shard
 from duly.testing.conformance.kit import (
     AGAIN,
     BOUND,
@@ -18,12 +20,14 @@ from duly.testing.conformance.kit import (
     Client,
     Node,
     Suite,
+    changed,
     ids,
     is_unknown,
     job,
     kill_one,
     known,
     now_ms,
+    schedule,
     settlement,
     walk,
 )
@@ -209,6 +213,37 @@ class SettleSuite(Suite):
         assert await shard.renew([]) == []
         assert await node.settle() == []
         assert await shard.get([]) == []
+        await node.claim()  # also in a queue that has been used
+        assert await shard.start([]) == []
+        assert await shard.renew([]) == []
+        assert not await shard.cancel([])
+        assert not await shard.revive([])
+        await shard.put(schedule())
+        assert (await shard.schedules([], "", 10)).items == []
+
+    async def test_calls_of_too_many_are_refused_and_nothing_is_written(self, shard: Shard) -> None:
+        node, many = Node(shard, "n"), [f"{i:04}" for i in range(1_001)]
+        await Client(shard).push(*(job(id) for id in many[:-1]))
+        batch = await node.claim(1_000)
+        everyone = [*batch.jobs, changed(batch.jobs[0], id=many[-1])]
+        calls = (
+            lambda: shard.enqueue("c", 1, [job(f"new {id}") for id in many]),
+            lambda: shard.start([(id, batch.fence) for id in many]),
+            lambda: shard.renew([Renewal(id, batch.fence, 5 * LEASE) for id in many]),
+            lambda: node.settle(*(settlement(one, batch.fence) for one in everyone)),
+            lambda: shard.get(many),
+            lambda: shard.cancel(many),
+            lambda: shard.revive(many),
+            lambda: shard.clear("", None, 10, many),
+            lambda: shard.schedules(many, "", 10),
+            lambda: shard.fire("n", [Firing(id, 1, 0, 0, None, None) for id in many]),
+        )
+        before = await shard.get(many[:-1])
+        for call in calls:
+            with pytest.raises(ValueError, match="at most 1000"):
+                await call()
+        assert await shard.get(many[:-1]) == before
+        assert (await shard.sizes()).pending == 0
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -258,6 +293,21 @@ class SettleSuite(Suite):
         await Client(shard).push(job("a"))
         assert await shard.result("a", BRIEF) is None
         assert await shard.result("unknown", BRIEF) is None
+
+    async def test_results_go_to_their_jobs_whoever_else_is_settled(self, shard: Shard) -> None:
+        node = Node(shard, "n")
+        await Client(shard).push(job("a", named=True), job("b"), job("c", named=True), job("d"))
+        batch = await node.claim()
+        a, b, c, d = sorted(batch.jobs, key=lambda one: one.id)
+        answers = await node.settle(
+            settlement(a, batch.fence, children=(job("x"),)),
+            settlement(b, batch.fence, result=b"of b", result_ms=60_000),
+            settlement(c, batch.fence),
+            settlement(d, batch.fence, result=b"of d", result_ms=60_000),
+        )
+        assert answers == ["applied"] * 4
+        assert [await shard.result(id) for id in "abcd"] == [None, b"of b", None, b"of d"]
+        assert await is_unknown(shard, "b")  # only a user's id stays known
 
     # --- children ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,182 @@
+"""What every store promises about several firings in one call, and about the token and the history of a fire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from duly.stores.base import Shard
+from duly.testing.conformance.kit import (
+    BOUND,
+    BRIEF,
+    Client,
+    Node,
+    Suite,
+    changed,
+    drain_token,
+    job,
+    now_ms,
+    schedule,
+    settlement,
+)
+from duly.testing.conformance.plans import STEP, firing, ids_of, plan, read
+
+if TYPE_CHECKING:
+    from duly.testing.clock import ManualClock
+
+MANY = 1_001
+"""More jobs than a store may write in one go."""
+
+
+class TickSuite(Suite):
+    """`Schedules.fire`, `.due` and `.put`, where several come together."""
+
+    async def test_a_fire_of_nothing_is_harmless(self, shard: Shard) -> None:
+        assert await shard.fire("n", []) == []
+
+    async def test_of_two_equal_firings_in_one_call_the_first_counts(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        one = firing(record, record.mark + STEP)
+        assert await shard.fire("n", [one, one]) == ["fired", "stale"]
+        assert (await read(shard)).fired == 1
+
+    async def test_a_firing_may_go_on_from_the_one_before_it_in_the_same_call(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        one, two = record.mark + STEP, record.mark + 2 * STEP
+        first = firing(record, one, counted=True)
+        second = firing(changed(record, mark=one), two, counted=True)
+        assert await shard.fire("n", [first, second]) == ["fired", "fired"]
+        after = await read(shard)
+        assert (after.mark, after.fired, after.live) == (two, 2, (f"s@{one}", f"s@{two}"))
+
+    async def test_a_fire_is_in_the_history_if_it_pushed_something(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await plan(shard)
+        await shard.fire("node", [firing(record, record.mark + STEP)])
+        entries = [fields for _, fields in (await shard.history("history", "", 10)).items]
+        assert [(entry["verb"], entry["who"], entry["count"], entry["ids"]) for entry in entries] == [
+            ("fire", "node", "1", f"s@{record.mark + STEP}")
+        ]
+
+    async def test_a_fire_leaves_a_token_only_if_it_pushed_what_is_due_or_first(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule())
+        await Client(shard).push(job("head", delay=5_000))
+        await drain_token(shard)
+        record = await plan(shard)
+        assert not await shard.wait(BRIEF)
+        for delay, token in ((9_000, False), (4_000, True), (0, True)):
+            tick = changed(firing(record, record.mark + STEP), jobs=(job(f"in {delay}", delay=delay),))
+            assert await shard.fire("n", [tick]) == ["fired"]
+            assert await shard.wait(BOUND if token else BRIEF) is token
+            record = await read(shard)
+
+    async def test_a_fire_of_very_many_jobs_pushes_all_and_leaves_a_token(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule())
+        record = await plan(shard)
+        await drain_token(shard)
+        nominals = [record.mark + STEP * k for k in range(1, MANY + 1)]
+        jobs = (*(job(f"j{i}") for i in range(MANY - 1)), job("last", delay=3_600_000))
+        assert await shard.fire("n", [changed(firing(record, *nominals), jobs=jobs)]) == ["fired"]
+        assert (await shard.sizes()).pending == MANY
+        assert await shard.wait(BOUND)
+
+    async def test_a_schedule_that_is_not_looked_at_again_stays_silent(self, shard: Shard, clock: ManualClock) -> None:
+        for name in ("a", "b"):
+            await shard.put(schedule(name))
+        a, b = await read(shard, "a"), await read(shard, "b")
+        silent = changed(firing(a), look=None)
+        assert await shard.fire("n", [silent, firing(b, look=now_ms(clock) + 5_000)]) == ["fired", "fired"]
+        clock.advance(3_600)
+        assert ids_of(await shard.due(10)) == ["b"]
+
+    async def test_skipped_moments_are_counted_by_their_reason(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        for skipped in ({"late": 1, "overlap": 2}, {"overlap": 3}, {"edited": 1, "late": 1}):
+            record = await read(shard)
+            assert await shard.fire("n", [changed(firing(record, skipped=1), skipped=skipped)]) == ["fired"]
+        assert (await read(shard)).skipped == {"late": 2, "overlap": 5, "edited": 1}
+
+    async def test_the_run_that_ended_is_the_one_that_lives_no_more(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        one, two = record.mark + STEP, record.mark + 2 * STEP
+        await shard.fire("n", [firing(record, one, two, counted=True)])
+        node = Node(shard, "n")
+        batch = await node.claim()
+        (second,) = (run for run in batch.jobs if run.id == f"s@{two}")
+        await node.settle(settlement(second, batch.fence, schedule="s"))
+        assert (await read(shard)).live == (f"s@{one}",)
+
+    async def test_a_run_that_vanished_is_missed_among_many_jobs(self, shard: Shard, clock: ManualClock) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        one, two = record.mark + STEP, record.mark + 2 * STEP
+        await shard.fire("n", [firing(record, one, two, counted=True)])
+        await Client(shard).push(*(job(f"j{i}") for i in range(5)))
+        await shard.clear("", None, 10, [f"s@{one}"])
+        clock.advance(5)
+        (due,) = (await shard.due(10)).schedules
+        assert due.live == (f"s@{two}",)
+
+    async def test_the_removal_of_a_schedule_leaves_the_others(self, shard: Shard) -> None:
+        for name in ("a", "b", "c"):
+            await shard.put(schedule(name))
+        assert await shard.steer("b", remove=True) is True
+        assert [record and record.id for record in (await shard.schedules(["a", "b", "c"], "", 10)).items] == [
+            "a",
+            None,
+            "c",
+        ]
+        assert ids_of(await shard.due(10)) == ["a", "c"]
+
+    async def test_firings_have_a_moment_for_each_job(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        odd = changed(firing(record, record.mark + STEP), nominals=())
+        with pytest.raises(ValueError, match="one each"):
+            await shard.fire("n", [odd])
+        assert await read(shard) == record
+
+    async def test_a_schedule_is_removed_though_a_run_of_it_vanished(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        one, two = record.mark + STEP, record.mark + 2 * STEP
+        await shard.fire("n", [firing(record, one, two, counted=True)])
+        await shard.clear("", None, 10, [f"s@{one}"])
+        assert await shard.steer("s", remove=True) is True
+        assert (await shard.sizes()).pending == 0
+
+    # --- an edit while runs live ---------------------------------------------------------------------------------------
+
+    async def test_an_edit_waits_for_due_moments_though_a_run_lives_if_nothing_is_held_back(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule())
+        record = await read(shard)
+        await shard.fire("n", [firing(record, record.mark + STEP, counted=True)])
+        clock.advance(5)
+        assert await shard.put(schedule(definition=b"other")) == ("due", 1)
+
+    async def test_an_edit_waits_for_due_moments_if_no_run_lives(self, shard: Shard, clock: ManualClock) -> None:
+        await shard.put(schedule(buffer=True))
+        await plan(shard)
+        clock.advance(STEP / 1000)
+        assert await shard.put(schedule(definition=b"other")) == ("due", 1)
+
+    async def test_an_edit_counts_as_dropped_only_a_moment_that_is_known_to_be_due(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await shard.put(schedule(buffer=True))
+        record = await read(shard)
+        await shard.fire("n", [firing(record, record.mark + STEP, counted=True)])
+        assert await shard.put(schedule(definition=b"other", buffer=True)) == ("updated", 2)  # nothing is due yet
+        assert (await read(shard)).skipped == {}
+        assert await shard.put(schedule(definition=b"third", buffer=True)) == ("updated", 3)  # nobody has looked
+        assert (await read(shard)).skipped == {}
