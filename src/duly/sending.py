@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from duly.errors import InvalidOption, PushFailed, PushUncertain, StoreError
-from duly.runtime.producer import MAX_BYTES, Producer
+from duly.runtime.producer import MAX_BYTES, Producer, bytes_of
 from duly.stores.base import MAX_BATCH, Answer
 from duly.task import JobRequest
 
@@ -21,7 +21,7 @@ def _chunk(requests: Iterable[JobRequest]) -> tuple[list[JobRequest], Exception 
             if not isinstance(request, JobRequest):
                 raise InvalidOption(f"push_many takes jobs as task.job(…) builds them, not {type(request).__name__}")
             chunk.append(request)
-            size += len(request.new.body)
+            size += bytes_of(request.new)
             if size > MAX_BYTES:
                 break
     except Exception as error:  # a job that cannot be built; those before it are whole

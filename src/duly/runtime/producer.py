@@ -17,7 +17,15 @@ from duly.stores.base import MAX_BATCH, Answer, Shard, Store
 
 MAX_BYTES = 4_000_000
 """How much one enqueue call carries at most, so that no call blocks the store for long."""
+KEYED_BYTES = 16_000
+"""What a job with an id of the user's or a unique key counts as beside its size: 250 of them keep the store as busy as
+1,000 others (beside a million jobs, 1,000 of them took the server 19 ms)."""
 LONGEST_PAUSE = 0.5
+
+
+def bytes_of(job: NewJob) -> int:
+    """How much of a call's MAX_BYTES a job takes."""
+    return len(job.body) + (KEYED_BYTES if job.named or job.unique is not None else 0)
 
 
 class Producer:
@@ -73,7 +81,7 @@ class Producer:
     def _take(self) -> list[tuple[NewJob, asyncio.Future[Answer]]]:
         size = count = 0
         for job, _ in self._waiting[:MAX_BATCH]:
-            size += len(job.body)
+            size += bytes_of(job)
             if count and size > MAX_BYTES:
                 break
             count += 1

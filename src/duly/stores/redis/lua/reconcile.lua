@@ -37,7 +37,9 @@ local function check_job(id, value)
     end
   end
   if #places == 0 then
-    mend('ZADD', pending[priority + 1], now, id)
+    -- one that was held is taken over, so that a started run at most once does not start again
+    local held = redis.call('HEXISTS', running, id) == 1
+    mend('ZADD', held and leased or pending[priority + 1], now, id)
     rouse()
   end
   for i = 2, #places do -- the first in the order leased, dead, pending stands
