@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from duly.core.lifecycle import Change
 from duly.errors import StoreError, StoreUncertain
+from duly.runtime.alarm import Alarm
 from duly.runtime.loop import Backoff
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Shard
@@ -48,7 +49,7 @@ class Line:
         self._pass_on = False
         self._doubt = False
         self._bell = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(worker.clock)
         self._sleeper: asyncio.Task[None] | None = None
         self._backoff = Backoff(worker.config.lease / 6)
         self._closing = False
@@ -70,9 +71,8 @@ class Line:
         self._bell.set()
 
     def _look(self) -> None:
-        """A schedule is due about now: ask for it without waiting for a claim to say so."""
+        """A schedule is due now: ask for it without waiting for a claim to say so. The ticker rouses the line."""
         self.worker.looks_due(self)
-        self.rouse()
 
     def slot_freed(self) -> None:
         if self._hungry:
@@ -98,8 +98,7 @@ class Line:
                     self._sleep()
                     await self._bell.wait()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.cancel()
             if self._sleeper is not None:
                 self._sleeper.cancel()
                 await asyncio.gather(self._sleeper, return_exceptions=True)
@@ -145,7 +144,7 @@ class Line:
         if not self.worker.claiming:
             return
         if self.worker.free <= 0:
-            self._set_timer(FULL_POLL, self._look_while_full)
+            self._alarm.set(FULL_POLL, self._look_while_full)
         elif self._sleeper is None or self._sleeper.done():
             self._sleeper = asyncio.get_running_loop().create_task(self._wait_for_token())
 
@@ -165,11 +164,6 @@ class Line:
     def _look_while_full(self) -> None:
         self._pass_on = True
         self._bell.set()
-
-    def _set_timer(self, seconds: float, call: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, call)
 
     async def exchange(self) -> None:
         """Settle and claim in one round trip. What got no answer stays as it is, to be repeated."""
@@ -263,7 +257,7 @@ class Line:
             self._hungry = True
         elif batch.wait_us is not None:
             seconds = batch.wait_us / 1_000_000 + self._shyness(batch.now, batch.wait_us)
-            self._set_timer(seconds, self._look if batch.look_next else self.rouse)
+            self._alarm.set(seconds, self._look if batch.look_next else self.rouse)
         self.worker.admit(self, batch)
         return None
 

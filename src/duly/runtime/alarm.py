@@ -1,0 +1,45 @@
+"""A timer that is as exact as the machine: event loops count whole milliseconds, and come up to two of them late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from duly.clock import SYSTEM_CLOCK, Clock
+
+LEAD = 0.002
+"""Seconds before its moment at which the loop's own timer ends, and the loop goes round until the moment has come."""
+EXACT_FROM = 0.1
+"""Seconds of waiting from which that is done: going round costs at most a fiftieth of a core, and other work goes on."""
+
+
+class Alarm:
+    """One call at a time, at one moment at a time. With another clock than the machine's, it is the loop's timer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._handle: asyncio.Handle | None = None
+        self._until = 0.0
+        self._call: Callable[[], object] = lambda: None
+
+    def set(self, seconds: float, call: Callable[[], object]) -> None:
+        """Make the call in so many seconds, instead of what was set before."""
+        self.cancel()
+        self._call, self._until = call, self._clock.monotonic() + seconds
+        loop = asyncio.get_running_loop()
+        if seconds < EXACT_FROM or self._clock is not SYSTEM_CLOCK:
+            self._handle = loop.call_later(seconds, call)
+        else:
+            self._handle = loop.call_later(seconds - LEAD, self._approach, loop)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _approach(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._clock.monotonic() < self._until:
+            self._handle = loop.call_soon(self._approach, loop)
+        else:
+            self._handle = None
+            self._call()
