@@ -121,7 +121,7 @@ async def firing(url: str, kind: str, count: int) -> Figures:
 
         await in_parallel(count, put)
         began, cpu = time.perf_counter(), time.process_time()
-        ticker = Ticker("bench", scheduler.config, Emitter(scheduler.config.logger))
+        ticker = Ticker("bench", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
         ticker.looks_due(cast(Line, Idle(shard)))
         await ticker.tick()
         took = time.perf_counter() - began

@@ -586,6 +586,20 @@ async def _dead(scheduler: Scheduler) -> bool:
 # --- steering --------------------------------------------------------------------------------------------------------
 
 
+async def test_no_tick_comes_before_its_moment(scheduler: Scheduler) -> None:
+    """Though a node fetches and plans it a little before."""
+    began: list[tuple[float, float | None]] = []
+
+    @scheduler.task
+    async def tick(ctx: Context) -> None:
+        began.append((time.time(), ctx.job.nominal))
+
+    async with running(scheduler):
+        await scheduler.schedules.put("s", every(seconds=0.25), "tick")
+        await eventually(lambda: len(began) >= 5)
+    assert [moment for moment, nominal in began if nominal is None or moment < nominal] == []
+
+
 async def test_a_paused_schedule_does_not_tick_and_says_why(scheduler: Scheduler) -> None:
     async with running(scheduler):
         await scheduler.schedules.put("s", every(milliseconds=50), "note")

@@ -208,11 +208,16 @@ def tick_id(schedule: str, nominal: int) -> str:
     return f"{schedule}@{nominal}"
 
 
-def make_job(schedule: str, definition: Definition, nominal: int, id: str | None = None) -> NewJob:
-    """The job of one tick, due at once, or later by its jitter; `id` for a manual trigger or a backfill."""
+def make_job(
+    schedule: str, definition: Definition, nominal: int, id: str | None = None, *, ahead: bool = False
+) -> NewJob:
+    """The job of one tick, due at once (at its moment, if that is ahead), or later by its jitter; `id` for a manual
+    trigger or a backfill."""
     origin = Origin(schedule, nominal)
     body = codec.encode_packed(definition.task, definition.args, definition.kwargs, definition.options, origin)
-    due = nominal + jitter_of(schedule, nominal, definition.jitter) if definition.jitter and id is None else None
+    due = nominal if ahead else None
+    if definition.jitter and id is None:
+        due = nominal + jitter_of(schedule, nominal, definition.jitter)
     return NewJob(id or tick_id(schedule, nominal), body, due=due, priority=definition.priority)
 
 

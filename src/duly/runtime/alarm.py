@@ -1,9 +1,10 @@
-"""A timer that is as exact as the machine: event loops count whole milliseconds, and come up to two of them late."""
+"""Waiting for a moment as exactly as the machine can: event loops count whole milliseconds, and come up to two of them late."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from duly.clock import SYSTEM_CLOCK, Clock
 
@@ -13,8 +14,25 @@ EXACT_FROM = 0.1
 """Seconds of waiting from which that is done: going round costs at most a fiftieth of a core, and other work goes on."""
 
 
+class Ahead(NamedTuple):
+    """A moment that is near: in ms of the store's clock, and in seconds of `clock.monotonic()`."""
+
+    nominal: int
+    moment: float
+
+
+async def until(clock: Clock, moment: float) -> None:
+    """Return when `clock.monotonic()` is at `moment`. With another clock than the machine's, by the loop's timer."""
+    left = moment - clock.monotonic()
+    if clock is not SYSTEM_CLOCK or left > 4 * LEAD:
+        await asyncio.sleep(max(0.0, left))
+        return
+    while clock.monotonic() < moment:  # noqa: ASYNC110  a moment is no event
+        await asyncio.sleep(0)
+
+
 class Alarm:
-    """One call at a time, at one moment at a time. With another clock than the machine's, it is the loop's timer."""
+    """One call at a time, at one moment at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -31,6 +49,12 @@ class Alarm:
             self._handle = loop.call_later(seconds, call)
         else:
             self._handle = loop.call_later(seconds - LEAD, self._approach, loop)
+
+    def set_early(self, seconds: float, call: Callable[[float], object]) -> None:
+        """Make the call a little before, with the moment by the monotonic clock: whoever is called waits for the rest."""
+        self.cancel()
+        moment = self._clock.monotonic() + seconds
+        self._handle = asyncio.get_running_loop().call_later(seconds - 2 * LEAD, call, moment)
 
     def cancel(self) -> None:
         if self._handle is not None:

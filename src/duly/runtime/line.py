@@ -8,12 +8,13 @@ answer leases are renewed before anything new is claimed.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from typing import TYPE_CHECKING, Any
 
 from duly.core.lifecycle import Change
 from duly.errors import StoreError, StoreUncertain
-from duly.runtime.alarm import Alarm
+from duly.runtime.alarm import EXACT_FROM, Ahead, Alarm
 from duly.runtime.loop import Backoff
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Shard
@@ -70,9 +71,9 @@ class Line:
         self._hungry = True
         self._bell.set()
 
-    def _look(self) -> None:
-        """A schedule is due now: ask for it without waiting for a claim to say so. The ticker rouses the line."""
-        self.worker.looks_due(self)
+    def _look(self, nominal: int, moment: float) -> None:
+        """A schedule is due in a moment: have the ticker fetch and plan it until then. It rouses the line."""
+        self.worker.looks_due(self, Ahead(nominal, moment))
 
     def slot_freed(self) -> None:
         if self._hungry:
@@ -256,8 +257,12 @@ class Line:
         if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True
         elif batch.wait_us is not None:
-            seconds = batch.wait_us / 1_000_000 + self._shyness(batch.now, batch.wait_us)
-            self._alarm.set(seconds, self._look if batch.look_next else self.rouse)
+            ago = min(waited, 0.003) / 3  # the store spoke about a third of a round trip before
+            seconds = max(0.0, batch.wait_us / 1_000_000 - ago) + self._shyness(batch.now, batch.wait_us)
+            if batch.look_next and seconds >= EXACT_FROM:
+                self._alarm.set_early(seconds, functools.partial(self._look, batch.now - (-batch.wait_us // 1000)))
+            else:
+                self._alarm.set(seconds, self.rouse)
         self.worker.admit(self, batch)
         return None
 

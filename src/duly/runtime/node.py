@@ -58,7 +58,7 @@ class Node:
         self.id = new_name()
         self.config, self.emitter, self.version = config, emitter, version
         self.worker = Worker(self.id, store, config, handlers, clock, emitter, middleware)
-        self.ticker = Ticker(self.id, config, emitter)
+        self.ticker = Ticker(self.id, config, emitter, clock)
         # A renewal over a connection that fell silent is given up in time for another one, before the lease ends.
         patience = self.worker.shortest_lease / 1000 / RENEWALS_IN_A_LEASE
         self.heartbeat = Heartbeat(

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from duly.clock import Clock
 from duly.config import Config
 from duly.core import schedule as planning
 from duly.core.schedule import Definition
+from duly.runtime.alarm import Ahead, until
 from duly.runtime.emitter import Emitter
 from duly.runtime.line import Line
 from duly.stores.base import Due, Firing, ScheduleRecord, Shard
@@ -18,8 +20,11 @@ BATCH = 100
 """Schedules looked at in one step."""
 
 
-def plan_firing(record: ScheduleRecord, now: int) -> Firing:
-    """What to write about one schedule at `now`. Pure. Raises msgspec.MsgspecError if a newer duly defined it."""
+def plan_firing(record: ScheduleRecord, now: int, ahead: bool = False) -> Firing:
+    """What to write about one schedule at `now`. Pure. Raises msgspec.MsgspecError if a newer duly defined it.
+
+    ahead: now is yet to come; no job is due before.
+    """
     definition: Definition = planning.decode(record.definition)
     live = definition.counted and bool(record.live)
     standing = planning.Standing(record.mark, record.anchor, live, record.fired, record.failures, record.ended)
@@ -31,7 +36,7 @@ def plan_firing(record: ScheduleRecord, now: int) -> Firing:
         plan.mark,
         plan.next,
         plan.look,
-        tuple(planning.make_job(record.id, definition, moment) for moment in plan.moments),
+        tuple(planning.make_job(record.id, definition, moment, ahead=ahead) for moment in plan.moments),
         tuple(plan.moments),
         plan.skipped,
         definition.counted,
@@ -41,12 +46,12 @@ def plan_firing(record: ScheduleRecord, now: int) -> Firing:
     )
 
 
-def plan_due(due: Due) -> list[Firing]:
-    """What to write about each; pure."""
-    firings = []
+def plan_due(due: Due, nominal: int = 0) -> list[Firing]:
+    """What to write about each, at a nominal moment that may be a little ahead; pure."""
+    firings, now = [], max(due.now, nominal)
     for record in due.schedules:
         try:
-            firings.append(plan_firing(record, due.now))
+            firings.append(plan_firing(record, now, now > due.now))
         except msgspec.MsgspecError:
             continue  # defined by a newer duly: a newer node fires it
     return firings
@@ -61,38 +66,44 @@ async def fire_due(shard: Shard, node: str, due: Due) -> list[str]:
 class Ticker:
     """The service of a node: looks at shards in which a claim saw something due."""
 
-    def __init__(self, node: str, config: Config, emitter: Emitter) -> None:
-        self.node, self.config, self.emitter = node, config, emitter
-        self._lines: dict[Line, None] = {}
+    def __init__(self, node: str, config: Config, emitter: Emitter, clock: Clock) -> None:
+        self.node, self.config, self.emitter, self.clock = node, config, emitter, clock
+        self._lines: dict[Line, Ahead | None] = {}
         self.wake: Any = lambda: None
 
-    def looks_due(self, line: Line) -> None:
-        """A claim saw a schedule that wants a look. While one is taken, that is said again by the claim after it."""
+    def looks_due(self, line: Line, ahead: Ahead | None = None) -> None:
+        """A claim saw a schedule that wants a look, or will in a moment. While one is taken, that is said again by the
+        claim after it."""
         if line not in self._lines:
-            self._lines[line] = None
+            self._lines[line] = ahead
             self.wake()
 
     async def tick(self) -> float | None:
         """Fire what is due; returns None: the next call is asked for by `wake`."""
         while self._lines:
-            line = next(iter(self._lines))
-            await self._catch_up(line)
+            line, ahead = next(iter(self._lines.items()))
+            await self._catch_up(line, ahead or Ahead(0, 0.0))
             self._lines.pop(line, None)
             line.rouse()  # for the next moment, and for what came due meanwhile
         return None
 
-    async def _catch_up(self, line: Line) -> None:
-        """Batch after batch. The store looks for the next one, and writes the one before, while this one is planned."""
-        due = await line.shard.due(BATCH)
+    async def _catch_up(self, line: Line, ahead: Ahead) -> None:
+        """Batch after batch. The store looks for the next one, and writes the one before, while this one is planned.
+
+        Of a moment ahead, the first batch is fetched and planned before, and written when it has come.
+        """
+        due = await line.shard.due(BATCH, ahead.nominal)
         writing: asyncio.Task[None] | None = None
         following: asyncio.Task[Due] | None = None
         try:
             while due.schedules:
                 is_last = len(due.schedules) < BATCH
                 if not is_last:
-                    following = asyncio.create_task(line.shard.due(BATCH))
+                    following = asyncio.create_task(line.shard.due(BATCH, ahead.nominal))
                     await asyncio.sleep(0)  # it is on its way now
-                firings = plan_due(due)
+                firings = plan_due(due, ahead.nominal)
+                if due.now < ahead.nominal:
+                    await until(self.clock, ahead.moment)
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(self._write(line, firings))

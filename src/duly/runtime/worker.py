@@ -18,6 +18,7 @@ from duly.core.job import Claimed, NewJob, Options
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
 from duly.errors import EncodingError, StoreError, UnfitJob
+from duly.runtime.alarm import Ahead
 from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
 from duly.runtime.executor import LoopExecutor, ThreadExecutor
@@ -54,7 +55,7 @@ class Worker:
         self.state: Any = None
         self.free = config.concurrency
         self.claiming = False
-        self.looks_due: Callable[[Line], None] = lambda _line: None
+        self.looks_due: Callable[[Line, Ahead | None], None] = lambda _line, _ahead: None
         self.nudge: Callable[[], None] = lambda: None
         self.run_ended: Callable[[], None] = lambda: None
         self._share = max(1, config.concurrency // HOLD_SHARE)
@@ -127,10 +128,8 @@ class Worker:
     async def _settle_rest(self) -> None:
         """Settlements get one lease to be answered; after that others take the jobs over anyway."""
         _, left = await asyncio.wait(self._tasks, timeout=self.config.lease) if self._tasks else (set(), set())
-        for task in [
-            *(task for task in self._tasks if task in left),
-            *self._helpers,
-        ]:  # in an order that chance has no part in
+        late = [task for task in self._tasks if task in left]  # in an order that chance has no part in
+        for task in [*late, *self._helpers]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._helpers, return_exceptions=True)
         unsettled = sum(line.unsettled for line in self.lines)
@@ -172,7 +171,7 @@ class Worker:
         if batch.gap or batch.backwards_ms:
             self.reporter.gap(line, batch)
         if batch.looks_due:
-            self.looks_due(line)
+            self.looks_due(line, None)
         self.reporter.took_over(line, batch)
         to_start: list[Run] = []
         shorter = False

@@ -36,6 +36,14 @@ def check_size(items: Sequence[object]) -> None:
         raise ValueError(f"{len(items)} items in one call: at most {MAX_BATCH}; make several calls")
 
 
+def check_firings(firings: Sequence[Firing]) -> None:
+    """Refuse a call of more than MAX_BATCH firings, or one with jobs and moments that do not go together."""
+    check_size(firings)
+    for firing in firings:
+        if len(firing.jobs) != len(firing.nominals):
+            raise ValueError(f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each")
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What is kept, and for how long. remember_ms: user-given ids after their end. history: entries in the streams."""
 
@@ -339,9 +347,10 @@ class Schedules(Protocol):
         """The records of `ids` (None where there is none), or a page of all, in no particular order."""
         ...
 
-    async def due(self, limit: int) -> Due:
+    async def due(self, limit: int, until: int | None = None) -> Due:
         """Schedules to look at now, hidden from other callers for a second. Ids of living runs whose job is gone
-        are forgotten."""
+        are forgotten. until: those to be looked at up to that moment (ms, at most a second ahead) too; the caller fires
+        them when it has come."""
         ...
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:

@@ -17,6 +17,15 @@ OUTCOME_LENGTH = 200
 """Characters of a death's reason that its schedule keeps."""
 
 
+HIDDEN_MS = 1_000
+"""For so long `due` hides what it hands out, and so far ahead may it be asked."""
+
+
+def look_until(now: int, until: int | None) -> int:
+    """Up to which moment `due` looks."""
+    return min(max(now, until or 0), now + HIDDEN_MS)
+
+
 def created(new: NewSchedule, now: int) -> ScheduleRecord:
     """A schedule as it begins; `now` in ms, store clock."""
     mark = now if new.mark is None else min(new.mark, now)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
-from duly.stores.editing import compared, created, fired, is_as_read, resumed, updated
+from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
+from duly.stores.editing import HIDDEN_MS, compared, created, fired, is_as_read, look_until, resumed, updated
 from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from duly.stores.memory.state import ShardState
 
-HIDDEN_MS = 1_000
 """How long `due` hides what it hands out: time to plan and fire it."""
 
 
@@ -48,27 +47,22 @@ class ScheduleVerbs(Verbs):
             page = found[:limit]
             return Page([known[id] for id in page], page[-1] if len(found) > limit else "")
 
-    async def due(self, limit: int) -> Due:
+    async def due(self, limit: int, until: int | None = None) -> Due:
         state = self._state
         with self._step() as now:
-            found = []
-            for id in state.looks.due(now, limit):
+            found, until = [], look_until(now, until)
+            for id in state.looks.due(until, limit):
                 record = state.schedules[id]
                 live = tuple(job for job in record.live if job in state.jobs and job not in state.dead)
                 if live != record.live:  # a run that vanished must not silence its schedule
                     record = state.schedules[id] = replace(record, live=live)
-                state.looks.put(id, now + HIDDEN_MS)
+                state.looks.put(id, until + HIDDEN_MS)
                 found.append(record)
             return Due(now, found)
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
-        check_size(firings)
+        check_firings(firings)
         state, keep = self._state, self._limits.history
-        for firing in firings:
-            if len(firing.jobs) != len(firing.nominals):
-                raise ValueError(
-                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
-                )
         with self._step() as now:
             answers, ids = [], []
             for firing in firings:

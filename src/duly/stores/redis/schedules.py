@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from duly.stores.base import Due, Firing, NewSchedule, Page, check_size
+from duly.stores.base import Due, Firing, NewSchedule, Page, check_firings, check_size
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import NONE, item, read_schedule
 
@@ -38,17 +38,12 @@ class RedisSchedules(ShardCalls):
         records = [read_schedule(id, value) if value != 0 else None for id, value in pairs]
         return Page(records, "" if following == b"0" else following.decode())
 
-    async def due(self, limit: int) -> Due:
-        now, flat = await self.call("due", limit)
+    async def due(self, limit: int, until: int | None = None) -> Due:
+        now, flat = await self.call("due", limit, until or 0, at_once=True)
         return Due(int(now), [read_schedule(id, value) for id, value in zip(flat[::2], flat[1::2], strict=True)])
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
-        check_size(firings)
-        for firing in firings:
-            if len(firing.jobs) != len(firing.nominals):
-                raise ValueError(
-                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
-                )
+        check_firings(firings)
         packed = []
         for f in firings:
             skipped: list[str | int] = []

@@ -8,12 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from duly.core.lifecycle import Change
-from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_size
-from duly.stores.editing import compared, created, fired, is_as_read, resumed, run_ended, updated
+from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
+from duly.stores.editing import HIDDEN_MS, compared, created, fired, is_as_read, look_until, resumed, run_ended, updated
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
 
-HIDDEN_MS = 1_000
 """How long `due` hides what it hands out: time to plan and fire it."""
 COLUMNS = (
     "id, definition, revision, mark, anchor, next, app, buffer, paused, live, fired, skipped, last, late, ended, outcome, "
@@ -33,16 +32,11 @@ class ScheduleVerbs(Verbs):
             check_size(ids)
         return await self._read(_schedules, ids, cursor, limit)
 
-    async def due(self, limit: int) -> Due:
-        return await self._write(_due, limit)
+    async def due(self, limit: int, until: int | None = None) -> Due:
+        return await self._write(_due, limit, until)
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
-        check_size(firings)
-        for firing in firings:
-            if len(firing.jobs) != len(firing.nominals):
-                raise ValueError(
-                    f"{firing.id}: {len(firing.jobs)} jobs with {len(firing.nominals)} moments; give one each"
-                )
+        check_firings(firings)
         return await self._write(_fire, node, firings)
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
@@ -112,10 +106,11 @@ def _schedules(room: Room, ids: Sequence[str] | None, cursor: str, limit: int) -
     return Page(records, records[-1].id if len(rows) > limit and records else "")
 
 
-def _due(room: Room, limit: int) -> Due:
+def _due(room: Room, limit: int, until: int | None) -> Due:
+    until = look_until(room.now, until)
     rows = room.all(
         f"SELECT {COLUMNS}, look FROM schedules WHERE shard = ? AND look <= ? ORDER BY look, id LIMIT ?",
-        room.shard, room.now, limit,
+        room.shard, until, limit,
     )  # fmt: skip
     found = []
     for row in rows:
@@ -128,7 +123,7 @@ def _due(room: Room, limit: int) -> Due:
                 record = replace(record, live=tuple(id for id in record.live if id in living))
                 _save(room, record, None)
         found.append(record)
-    hidden = [(room.now + HIDDEN_MS, room.shard, record.id) for record in found]
+    hidden = [(until + HIDDEN_MS, room.shard, record.id) for record in found]
     room.db.executemany("UPDATE schedules SET look = ? WHERE shard = ? AND id = ?", hidden)
     return Due(room.now, found)
 

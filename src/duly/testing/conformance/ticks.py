@@ -32,6 +32,23 @@ MANY = 1_001
 class TickSuite(Suite):
     """`Schedules.fire`, `.due` and `.put`, where several come together."""
 
+    async def test_schedules_may_be_fetched_a_little_ahead_and_are_hidden_for_a_second_from_then(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        now = now_ms(clock)
+        for id, look in (("now", now), ("soon", now + 100), ("later", now + 101), ("far", now + 1_001)):
+            await shard.put(schedule(id))
+            await plan(shard, id, look=look)
+        due = await shard.due(10, now + 100)
+        assert (due.now, ids_of(due)) == (now, ["now", "soon"])
+        assert ids_of(await shard.due(10, now + 100)) == []
+        assert ids_of(await shard.due(10, now + 5_000)) == ["later"]  # at most a second ahead
+        assert ids_of(await shard.due(10, now - 5_000)) == []
+        clock.advance(1.099)
+        assert ids_of(await shard.due(10)) == ["far"]
+        clock.advance(0.001)
+        assert ids_of(await shard.due(10)) == ["now", "soon"]
+
     async def test_a_fire_of_nothing_is_harmless(self, shard: Shard) -> None:
         assert await shard.fire("n", []) == []
 

@@ -1,9 +1,10 @@
 -- Schedules to look at now, hidden from other callers for a second.
 -- KEYS jobs dead schedules ticks
--- ARGV now_us limit
+-- ARGV now_us limit until (0: now)
 -- Returns {now, flat list of id, value}
 -- include time schedule
-local ids = redis.call('ZRANGEBYSCORE', ticks, '-inf', now, 'LIMIT', 0, ARGV[2])
+local until_ms = math.min(math.max(now, tonumber(ARGV[3])), now + 1000)
+local ids = redis.call('ZRANGEBYSCORE', ticks, '-inf', until_ms, 'LIMIT', 0, ARGV[2])
 local values = #ids > 0 and redis.call('HMGET', schedules, unpack(ids)) or {}
 local answers, hidden = {}, {}
 
@@ -28,7 +29,7 @@ for i, id in ipairs(ids) do
     redis.call('ZREM', ticks, id)
   else
     local s = read_schedule(value)
-    hidden[#hidden + 1] = now + 1000
+    hidden[#hidden + 1] = until_ms + 1000
     hidden[#hidden + 1] = id
     answers[#answers + 1] = id
     answers[#answers + 1] = #s.live > 0 and forget_vanished(id, s) or value
