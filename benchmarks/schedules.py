@@ -1,6 +1,7 @@
 """What recurring work costs on Redis: lateness of ticks, the firing rate, the cost of each call against the number of schedules.
 
     python benchmarks/schedules.py lateness|firing|cost|load [--url redis://…] [--seconds 20] [--most 1000000] [--json]
+    python benchmarks/schedules.py cost --plot docs/schedules-cost.svg      (needs matplotlib: pip install 'duly[bench]')
 
 lateness: from a tick's nominal moment to its handler's start, one schedule and 1,000 of them, each second, one node;
     the 1,000 spread over the second (as intervals declared in code are), and all at the same moment.
@@ -107,6 +108,13 @@ class Idle:
         """Nobody claims."""
 
 
+async def look_at_all(scheduler: Scheduler, shard: Shard) -> None:
+    """Plan, and fire, whatever is due, as a node does."""
+    ticker = Ticker("bench", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
+    ticker.looks_due(cast(Line, Idle(shard)))
+    await ticker.tick()
+
+
 async def firing(url: str, kind: str, count: int) -> Figures:
     """Each schedule has one tick due; a node's ticker looks, plans and fires."""
     async with scheduler_on(url, f"firing-{kind}") as scheduler:
@@ -121,9 +129,7 @@ async def firing(url: str, kind: str, count: int) -> Figures:
 
         await in_parallel(count, put)
         began, cpu = time.perf_counter(), time.process_time()
-        ticker = Ticker("bench", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
-        ticker.looks_due(cast(Line, Idle(shard)))
-        await ticker.tick()
+        await look_at_all(scheduler, shard)
         took = time.perf_counter() - began
         share, fired = (time.process_time() - cpu) / took, (await shard.sizes()).pending
         return {"trigger": kind, "ticks": fired, "ticks/s": fired / took, "CPU share": share}
@@ -144,8 +150,7 @@ async def cost(url: str, most: int) -> list[Figures]:
         while size <= most:
             await put_many(shard, size - there, lambda n: every(hours=1000 + n % 1000), there)
             there = size
-            while (await shard.due(1000)).schedules:  # each new one wants a look: they are hidden for now
-                pass
+            await look_at_all(scheduler, shard)  # each new one wants a look
             row: Figures = {"schedules": size}
             for name, call in (
                 ("put", lambda n: shard.put(new(n))),
@@ -183,9 +188,10 @@ async def load(url: str, count: int, seconds: float) -> Figures:
 
     async with scheduler:
         shard = scheduler.shard("default")
-        begin = time.time() + count / 5000  # by then they are put
+        begin = time.time() + 10 + count / 4000  # by then they are put
         step = SPREAD_MS / count / 1000
         put_seconds = await put_many(shard, count, lambda n: every(minutes=10, start=begin + n * step))
+        await look_at_all(scheduler, shard)  # the first look at each, which is not what is measured
         client = redis_py.Redis.from_url(url)
         await scheduler.start()
         freeze_startup()
@@ -229,6 +235,24 @@ async def main(arguments: argparse.Namespace, url: str) -> Any:
     return [await load(url, arguments.most, arguments.seconds)]
 
 
+def plot(rows: list[Figures], path: str) -> None:
+    """The cost of each call against the number of schedules."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "duly"  # the same figures give the same file
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name in [name for name in rows[0] if name.endswith("µs")]:
+        axes.plot([row["schedules"] for row in rows], [row[name] for row in rows], "o-", label=name.removesuffix(" µs"))
+    axes.set(xscale="log", xlabel="schedules in the store", ylabel="µs for one awaited call (median)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def show(rows: list[Figures]) -> None:
     for row in rows:
         print(
@@ -246,6 +270,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--most", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", metavar="FILE", help="draw the cost, as SVG")
     given = parser.parse_args()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         if given.url:
@@ -254,3 +279,5 @@ if __name__ == "__main__":
             with own_server() as address:
                 found = runner.run(main(given, address))
     print(json.dumps(found)) if given.json else show(found)
+    if given.plot:
+        plot(found, given.plot)

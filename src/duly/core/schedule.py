@@ -15,7 +15,7 @@ import msgspec
 
 from duly.core import codec
 from duly.core.codec import Origin
-from duly.core.job import DEFAULT_PRIORITY, NewJob, Options, duration
+from duly.core.job import DEFAULT_PRIORITY, NewJob, Options, duration, to_ms
 from duly.core.trigger import Trigger
 from duly.errors import InvalidOption, nearest
 
@@ -28,7 +28,7 @@ MOST = 1_000_000_000
 """Of `times` and `pause_after`."""
 STEP = 100
 """Ticks fired in one step at most."""
-COUNT_STEP = 10_000
+COUNT_STEP = 2_000
 """Ticks counted as skipped in one step at most: after a long outage the mark moves on in several bounded steps."""
 LATE_MS = 1_000
 """A tick that is fired more than this after its moment is counted as late."""
@@ -88,13 +88,13 @@ def policies(*, catch_up: str = "latest", window: object = None, overlap: str = 
         raise InvalidOption(f"overlap={overlap!r}; {nearest(str(overlap), ('allow', 'skip', 'buffer'))}")
     ms = WINDOW_MS if catch_up != "none" else NONE_WINDOW_MS
     if window is not None:
-        ms = int(duration("window", window, least=1) * 1000)  # a tick is always a few ms late: 0 would skip them all
+        ms = to_ms(duration("window", window, least=1))  # a tick is always a few ms late: 0 would skip them all
     for name, value in (("times", times), ("pause_after", pause_after)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
             raise InvalidOption(f"{name}={value!r}: give a whole number from 1 to {MOST:,}")
     return {
         "catch_up": "all" if catch_up == "all" else "latest", "window": ms, "overlap": overlap, "times": times,
-        "jitter": 0 if jitter is None else int(duration("jitter", jitter) * 1000), "pause_after": pause_after,
+        "jitter": 0 if jitter is None else to_ms(duration("jitter", jitter)), "pause_after": pause_after,
     }  # fmt: skip
 
 
