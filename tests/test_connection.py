@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from duly import Scheduler
-from duly.errors import StoreUnavailable
+from duly import Context, Scheduler
+from duly.errors import DulyError, StoreUnavailable
 from duly.stores.base import Store
 from duly.stores.memory.store import MemoryStore
 from duly.testing import Faults, FaultyStore
@@ -252,3 +252,50 @@ class LateAnswers(WrappedStore):
 
     def sibling(self, timeout: float | None = None) -> Store:
         return self.inner.sibling(timeout)
+
+
+# --- waiting for results ----------------------------------------------------------------------------------------------
+
+
+async def test_a_user_without_rights_on_channels_gets_results_and_children(start_server: StartServer) -> None:
+    server = start_server("redis")
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "resetchannels")
+    scheduler = Scheduler(server.url.replace("//", "//app:pw@"))
+    ran: list[int] = []
+
+    @scheduler.task
+    async def child(n: int) -> None:
+        ran.append(n)
+
+    @scheduler.task(keep_result=True)
+    async def parent(ctx: Context) -> str:
+        ctx.push(child, 1)
+        return "done"
+
+    async with running(scheduler):
+        assert await (await parent.push()).result(timeout=10) == "done"
+        await eventually(lambda: ran == [1])
+
+
+async def test_a_wait_for_a_result_ends_with_its_scheduler(store_url: str) -> None:
+    scheduler = Scheduler(shared(store_url))
+    await scheduler.connect()
+    job = await scheduler.push("nobody's", keep_result=True, remote=True)
+    waiting = asyncio.ensure_future(job.result())
+    await asyncio.sleep(0.05)
+    await scheduler.close()
+    with pytest.raises(DulyError):
+        await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_start_may_wait_for_a_server_that_is_a_replica_for_a_moment(start_server: StartServer) -> None:
+    server = start_server("redis")
+    with server.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        scheduler = Scheduler(server.url, start_timeout=20)
+        starting = asyncio.ensure_future(scheduler.start())
+        await eventually(lambda: client.info("errorstats").get("errorstat_READONLY") is not None)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    await starting
+    await scheduler.stop()

@@ -23,8 +23,11 @@ from duly.errors import (
     InvalidTrigger,
     ScheduleConflict,
 )
+from duly.runtime.emitter import Emitter
+from duly.runtime.ticker import BATCH, BATCHES, Ticker
 from duly.schedules import ScheduleView
-from duly.stores.base import NewSchedule
+from duly.stores.base import Due, NewSchedule
+from duly.testing import ManualClock
 from tests.schedulers import running, shared, watched
 from tests.waiting import eventually
 
@@ -723,3 +726,46 @@ async def test_ticks_are_heard_of_in_the_process_that_fired_them(scheduler: Sche
         ("tick.skipped", "s", "default"),
     ]
     assert (events[1].facts["reason"], events[1].facts["count"]) == ("late", 2)
+
+
+async def test_a_stop_is_heard_though_schedules_stay_due(url: str) -> None:
+    """As when a node cannot keep up with a million of them: it fires so many batches, then listens."""
+    scheduler = Scheduler(url)
+    scheduler.bind("note", note)
+    async with scheduler:
+        shard, batches = scheduler.shard("default"), 0
+        now = (await shard.sizes()).now
+        for n in range(BATCH):
+            await scheduler.schedules.put(f"s{n}", LONG, "note")
+        records = (await shard.schedules(None, "", BATCH)).items
+
+        async def always_due(limit: int, until: int | None = None) -> Due:
+            nonlocal batches
+            batches += 1
+            return Due(now, records)
+
+        class Backlog:
+            queue, roused = "default", 0
+
+            def __init__(self) -> None:
+                self.shard = type("Shard", (), {"due": staticmethod(always_due), "fire": shard.fire})
+
+            def rouse(self) -> None:
+                self.roused += 1
+
+        line = Backlog()
+        ticker = Ticker("n", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
+        ticker.looks_due(line)  # type: ignore[arg-type]
+        assert await asyncio.wait_for(ticker.tick(), 30) == 0
+        assert batches == BATCHES
+        assert line.roused > 0  # what was fired is claimed
+
+
+async def test_with_a_clock_that_stands_still_no_tick_is_fired_ahead() -> None:
+    scheduler = Scheduler("memory://", clock=ManualClock())
+    scheduler.bind("note", note)
+    async with running(scheduler):
+        await scheduler.schedules.put("s", every(seconds=0.2), "note")
+        await planned(scheduler, "s")
+        await asyncio.sleep(0.5)
+        assert (await view(scheduler, "s")).fired == 0

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 RESULT_POLL = 1.0
-"""Seconds, about, after which whoever waits for a result looks whether its job still is there."""
+"""Seconds, about, after which whoever waits for a result first looks whether its job still is there."""
+LONGEST_POLL = 5.0
+"""And later on."""
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -107,18 +109,17 @@ class JobHandle(Generic[R]):
             raise ResultNotKept(
                 f"job {self.id} keeps no result: declare its task, or push it, with keep_result=True (or seconds)"
             )
-        shard = self._scheduler.shard(self.queue)
         wait = 0.0
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    found = await self._look(shard, wait)
+                    found = await self._look(self._scheduler.shard(self.queue), wait * (0.75 + random.random() / 2))
                     if found is not None:
                         ending, value, reason, error = codec.unpack(found)
                         if ending == "returned":
                             return value  # type: ignore[no-any-return]
                         raise JobFailed(self.id, reason or ending, error)
-                    wait = RESULT_POLL * (0.75 + random.random() / 2)
+                    wait = min(max(RESULT_POLL, wait * 2), LONGEST_POLL)
         except TimeoutError:
             raise ResultTimeout(f"job {self.id} did not end within {timeout:g} s; it goes on") from None
 
@@ -165,7 +166,8 @@ class Jobs:
         return [answer for some in _steps(ids) for answer in await shard.revive(some)]
 
     async def delete(self, *ids: str, queue: str = DEFAULT_QUEUE) -> int:
-        """Dead jobs are gone with all they had, as if they had never been pushed; the number. Others are left alone."""
+        """Dead jobs are gone, as if they had never been pushed (a result that they keep stays for its time); the number.
+        Others are left alone."""
         shard = self._scheduler.shard(queue)
         return sum([(await shard.clear("", None, MAX_BATCH, some, dead_only=True))[0] for some in _steps(ids)])
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.config import SETTINGS, Config, make_config, resolve_url
@@ -40,6 +40,9 @@ class _Switches:
     """What `stop_accepting` and `stop_executing` turn; one for a scheduler and its siblings."""
 
     accepting = executing = True
+
+
+T = TypeVar("T")
 
 
 class Scheduler(Declaring):
@@ -268,16 +271,17 @@ class Scheduler(Declaring):
         if self._node is not None:
             raise ConfigurationError("this scheduler is started already")
         self._book.require_importable()
-        await insist(self.connect, self.config.start_timeout, self.clock, self.config.logger)
+        await self._patiently(self.connect)
         try:
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
             node = self.node_class(
                 self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__
             )
             reconciler = Reconciler(self, self._declarations.values())
-            node.manifest = await reconciler.begin()
-            await self.store.beat(node.id, node.record(), int(3 * self.config.lease * 1000), self.config.queues)
-            await reconciler.tick()
+            node.manifest = await self._patiently(reconciler.begin)
+            ttl = int(3 * self.config.lease * 1000)
+            await self._patiently(lambda: self.store.beat(node.id, node.record(), ttl, self.config.queues))
+            await self._patiently(reconciler.tick)
             node.serve("reconciler", reconciler.tick)
         except BaseException:
             await self._resources.aclose()
@@ -289,6 +293,9 @@ class Scheduler(Declaring):
             node.worker.stop_claiming()
         self.config.logger.info("%s: namespace %s", self.store.url, self.config.namespace)
         self._emitter.emit("online", node=node.id, url=self.store.url)
+
+    def _patiently(self, call: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        return insist(call, self.config.start_timeout, self.clock, self.config.logger)
 
     async def stop(self, grace: float | None = None, *, leaving: bool = False) -> None:
         """Stop the node gracefully: no more claims, `grace` seconds for what runs, then cancel and hand back.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from duly.scheduler import Scheduler
 
 PAGE = 200
+MOST_STEPS = 100
+"""Steps in which what is due is fired before a pause."""
 JUST_NOW_MS = 60_000
 """A start up to this long ago still counts as a first moment; an older one only sets the grid."""
 
@@ -167,8 +169,14 @@ class Schedules:
     async def pause(self, id: str, note: str = "", *, queue: str = DEFAULT_QUEUE) -> bool:
         """No ticks until `resume`; the note says why. A tick that is due is fired first."""
         shard, record = self._scheduler.shard(queue), await self._record(id, queue)
-        if record is not None and record.paused is None:
+        for _ in range(MOST_STEPS):
+            if record is None or record.paused is not None:
+                break
+            mark = record.mark
             await fire_due(shard, "edit", Due((await shard.sizes()).now, [record]))
+            record = await self._record(id, queue)
+            if record is None or record.mark == mark:
+                break
         return await shard.steer(id, paused=note or "paused")
 
     async def resume(self, id: str, *, queue: str = DEFAULT_QUEUE) -> bool:

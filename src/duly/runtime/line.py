@@ -51,6 +51,7 @@ class Line:
         self._doubt = False
         self._bell = asyncio.Event()
         self._alarm = Alarm(worker.clock)
+        self._poll: asyncio.TimerHandle | None = None
         self._sleeper: asyncio.Task[None] | None = None
         self._backoff = Backoff(worker.config.lease / 6)
         self._closing = False
@@ -100,6 +101,8 @@ class Line:
                     await self._bell.wait()
         finally:
             self._alarm.cancel()
+            if self._poll is not None:
+                self._poll.cancel()
             if self._sleeper is not None:
                 self._sleeper.cancel()
                 await asyncio.gather(self._sleeper, return_exceptions=True)
@@ -145,7 +148,8 @@ class Line:
         if not self.worker.claiming:
             return
         if self.worker.free <= 0:
-            self._alarm.set(FULL_POLL, self._look_while_full)
+            if self._poll is None:
+                self._poll = asyncio.get_running_loop().call_later(FULL_POLL, self._look_while_full)
         elif self._sleeper is None or self._sleeper.done():
             self._sleeper = asyncio.get_running_loop().create_task(self._wait_for_token())
 
@@ -163,6 +167,7 @@ class Line:
         self.rouse()
 
     def _look_while_full(self) -> None:
+        self._poll = None
         self._pass_on = True
         self._bell.set()
 
@@ -248,7 +253,7 @@ class Line:
         if isinstance(batch, BaseException):
             return _only_store_errors(batch)
         waited = self.worker.clock.monotonic() - self._claimed_at
-        if waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
+        if batch.jobs and waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
             return StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
         self._claim_n += 1
         self._claim_open = False

@@ -18,6 +18,10 @@ from duly.stores.base import Due, Firing, ScheduleRecord, Shard
 
 BATCH = 100
 """Schedules looked at in one step."""
+BATCHES = 20
+"""Steps, one after the other, before it is another queue's turn."""
+AHEAD_MS = 1_000
+"""The nearest that a moment ahead has to be, by the store's clock, to be what was meant."""
 
 
 def plan_firing(record: ScheduleRecord, now: int, ahead: bool = False) -> Firing:
@@ -82,28 +86,36 @@ class Ticker:
         """Fire what is due; returns None: the next call is asked for by `wake`."""
         while self._lines:
             line, ahead = next(iter(self._lines.items()))
-            await self._catch_up(line, ahead or Ahead(0, 0.0))
-            self._lines.pop(line, None)
+            is_done = await self._catch_up(line, ahead or Ahead(0, 0.0))
+            del self._lines[line]
             line.rouse()  # for the next moment, and for what came due meanwhile
+            if not is_done:  # other queues come next, and a stop is heard
+                self._lines[line] = None
+                return 0.0
         return None
 
-    async def _catch_up(self, line: Line, ahead: Ahead) -> None:
-        """Batch after batch. The store looks for the next one, and writes the one before, while this one is planned.
+    async def _catch_up(self, line: Line, ahead: Ahead) -> bool:
+        """Batch after batch, BATCHES of them at most; False if there may be more. The store looks for the next one, and
+        writes the one before, while this one is planned.
 
         Of a moment ahead, the first batch is fetched and planned before, and written when it has come.
         """
-        due = await line.shard.due(BATCH, ahead.nominal)
+        due, left = await line.shard.due(BATCH, ahead.nominal), BATCHES
+        if ahead.nominal > due.now + AHEAD_MS:  # the store's clock has gone back meanwhile
+            ahead = Ahead(0, 0.0)
         writing: asyncio.Task[None] | None = None
         following: asyncio.Task[Due] | None = None
         try:
             while due.schedules:
-                is_last = len(due.schedules) < BATCH
-                if not is_last:
+                left -= 1
+                if left and len(due.schedules) == BATCH:
                     following = asyncio.create_task(line.shard.due(BATCH, ahead.nominal))
                     await asyncio.sleep(0)  # it is on its way now
                 firings = plan_due(due, ahead.nominal)
                 if due.now < ahead.nominal:
                     await until(self.clock, ahead.moment)
+                    if self.clock.monotonic() < ahead.moment:  # a clock that is moved by hand: they come again
+                        return True
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(self._write(line, firings))
@@ -114,10 +126,11 @@ class Ticker:
             if writing is not None:
                 await writing
         finally:
-            left = [task for task in (writing, following) if task is not None and not task.done()]
-            for task in left:
+            under_way = [task for task in (writing, following) if task is not None]
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)  # those that are done have been heard then, too
+        return left > 0
 
     async def _write(self, line: Line, firings: list[Firing]) -> None:
         answers = await line.shard.fire(self.node, firings) if firings else []

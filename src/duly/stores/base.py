@@ -311,7 +311,7 @@ class Care(Protocol):
     ) -> tuple[int, str, int]:
         """One step of removing pending and dead jobs pushed up to `until` (None: the store's now). Returns (removed,
         cursor, until) for the next step; an empty cursor says that it is over. With `ids`, only those; with
-        `dead_only`, none that is pending."""
+        `dead_only`, those that died up to `until`, and none that is pending."""
         ...
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:

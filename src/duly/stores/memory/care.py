@@ -54,10 +54,10 @@ class CareVerbs(Verbs):
         try:
             await asyncio.wait([caller.future], timeout=seconds)
         finally:
-            with self._step() as now:
+            with self._connection.lock:
                 self._state.kept.leave(id, caller)
-                found = self._state.result(id, now)
-        return found
+        with self._step() as now:
+            return self._state.result(id, now)
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
         check_size(ids)
@@ -181,9 +181,12 @@ def _revive(state: ShardState, job: Job, now: int) -> bool:
 
 
 def _clear(state: ShardState, id: str, until: int, states: Sequence[str]) -> bool:
-    """Remove a job in one of these states pushed up to `until`, as if it had never been pushed."""
+    """Remove a job in one of these states pushed (of the dead alone: died) up to `until`, as if it had never been pushed."""
     job = state.jobs.get(id)
-    if job is None or job.state not in states or job.enqueued_at > until:
+    if job is None or job.state not in states:
+        return False
+    since = job.enqueued_at if "pending" in states else state.dead.at(id)
+    if since is None or since > until:
         return False
     job.move("clear")
     state.drop(id)

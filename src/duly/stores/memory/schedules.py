@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from duly.stores.memory.state import ShardState
 
-"""How long `due` hides what it hands out: time to plan and fire it."""
-
 
 class ScheduleVerbs(Verbs):
     """`base.Schedules` in memory."""

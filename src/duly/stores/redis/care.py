@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
+from duly.errors import StoreRefused
 from duly.stores.base import JobRecord, Page, Sizes, check_size
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import read_record
@@ -17,6 +18,8 @@ ROOMS = (
 """What `reconcile` walks through, in this order."""
 KINDS = {"jobs": "orphans", "schedules": "silent", **dict.fromkeys(ROOMS[1:7], "ghosts")}
 """What a find in a room is called; elsewhere it is stale: companions of what is gone, records of who is gone."""
+DEAF_POLL = 0.25
+"""Seconds between two looks for a result by a user who may not listen."""
 UNHEARD_MS = 86_400_000
 """Records of clients and nodes are dropped when nothing was heard of them for this long."""
 
@@ -42,12 +45,17 @@ class RedisCare(ShardCalls):
         if seconds <= 0:
             found = await self.link.command(b"GET", key)
             return found
-        async with self.link.listening(key) as message:  # `settle` says on the channel of that name that it is there
-            found = await self.link.command(b"GET", key)
-            if found is None:
-                await asyncio.wait([message], timeout=seconds)
+        try:
+            async with self.link.listening(
+                key
+            ) as message:  # `settle` says on the channel of that name that it is there
                 found = await self.link.command(b"GET", key)
-        return found
+                if found is None:
+                    await asyncio.wait([message], timeout=seconds)
+        except StoreRefused:  # a user without rights on channels looks from time to time
+            await asyncio.sleep(min(seconds, DEAF_POLL))
+            found = None
+        return await self.link.command(b"GET", key) if found is None else found
 
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
         check_size(ids)

@@ -22,6 +22,8 @@ from duly.stores.redis.topology import LOST, SingleServer
 from duly.stores.redis.wire import ConnectionLost, Wire, pack
 
 CALL_TIMEOUT = 5.0
+LEAST_DIAL = 1.0
+"""What dialling gets at least: several round trips with TLS and a password."""
 POP_TIMEOUT = 120.0
 """Longer than any wait for a token; a pop has a time-out of its own."""
 REFUSALS = ("MISCONF", "DULY", "NOAUTH", "NOPERM")
@@ -135,9 +137,17 @@ class Link:
         return wire
 
     async def _open_wire(self, wire: Wire) -> None:
-        async with asyncio.timeout(self.timeout):
+        self._require_open()
+        async with asyncio.timeout(max(self.timeout, LEAST_DIAL)):
             await self.server.dial(wire)
         self._open.add(wire)
+        if self._closed:
+            wire.lose("the connection was closed")
+            self._require_open()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the connection to {self.server.url} is closed")
 
     def listening(self, channel: str) -> AbstractAsyncContextManager[Message]:
         """See `Listener.listening`."""
@@ -170,9 +180,10 @@ class Link:
             if isinstance(error, (*LOST, ConnectionLost, TimeoutError)):
                 raise StoreUnavailable(f"the wait on {self.server.url} broke: {reason(error)}") from None
             raise
-        self._poppers.append(wire)
-        if isinstance(found, hiredis.ReplyError):
+        if isinstance(found, hiredis.ReplyError):  # a replica by now, say: what is behind the address may be another
+            wire.lose(str(found))
             raise explain(found)
+        self._poppers.append(wire)
         return found is not None
 
     async def close(self) -> None:

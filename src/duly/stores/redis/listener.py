@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 
-from duly.errors import StoreUnavailable
+from duly.errors import StoreRefused, StoreUnavailable
 from duly.stores.redis.topology import LOST
 from duly.stores.redis.wire import Wire, pack
 
@@ -53,10 +53,17 @@ class Listener:
         self._channels: dict[bytes, _Channel] = {}
         self._ear: Ear | None = None
         self._dialling = asyncio.Lock()
+        self.refused = ""
+        """What the server said if it does not let us listen."""
 
     @asynccontextmanager
     async def listening(self, name: str) -> AsyncIterator[Message]:
-        """Inside, every message on the channel `name` is heard; gives the future of the next. Raises StoreUnavailable."""
+        """Inside, every message on the channel `name` is heard; gives the future of the next.
+
+        Raises StoreUnavailable, or StoreRefused if the server does not let us listen.
+        """
+        if self.refused:
+            raise StoreRefused(f"the store does not let us listen: {self.refused}")
         key, message = name.encode(), asyncio.get_running_loop().create_future()
         ear, channel = await self._connected(), self._channels.get(key)
         if channel is None:
@@ -89,12 +96,17 @@ class Listener:
                 await asyncio.shield(channel.confirmed)
         except TimeoutError:
             ear.lose(f"no answer within {self._timeout:g} s")
+        if self.refused:
+            raise StoreRefused(f"the store does not let us listen: {self.refused}")
         if self._ear is not ear:
             raise StoreUnavailable("the connection to listen on was lost")
 
     def _heard(self, reply: Any) -> None:
-        if not isinstance(reply, list):
-            return  # an error, say: what is not confirmed runs into its time-out
+        if isinstance(reply, hiredis.ReplyError):
+            self.refused = str(reply)
+            if self._ear is not None:
+                self._ear.lose(self.refused)
+            return
         kind, channel = reply[0], self._channels.get(reply[1])
         if channel is None:
             return

@@ -48,6 +48,7 @@ class RedisStore:
             raise StoreRefused(
                 f"{self.url} runs version {version[0]}.{version[1]}; the oldest supported is {OLDEST[0]}.{OLDEST[1]}"
             )
+        await self._link.command(b"PING")  # INFO is answered also by a server that still loads its data
         self._connected = True
 
     async def close(self) -> None:

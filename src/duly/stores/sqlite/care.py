@@ -157,13 +157,14 @@ def _clear(
     room: Room, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None, dead_only: bool
 ) -> tuple[int, str, int]:
     """Pending and dead jobs leave as if they had never been pushed."""
-    lines, states = ((DEAD, 0),) if dead_only else (*PENDING_LINES, (DEAD, 0)), "=2" if dead_only else "!=1"
+    lines = ((DEAD, 0),) if dead_only else (*PENDING_LINES, (DEAD, 0))
+    which = "state=2 AND at" if dead_only else "state!=1 AND enqueued_at"
     until, following = room.now if until is None else until, ""
     if ids is None:
         rows, following = _walk(room, "enqueued_at", lines, cursor, limit)
-        gone = [id for _, id, enqueued_at in rows if enqueued_at <= until]
+        gone = [id for at, id, enqueued_at in rows if (at if dead_only else enqueued_at) <= until]
     else:
-        rows = room.all(f"SELECT id FROM jobs WHERE shard=? AND id {IN} AND state{states} AND enqueued_at<=?", room.shard,
+        rows = room.all(f"SELECT id FROM jobs WHERE shard=? AND id {IN} AND {which}<=?", room.shard,
                         listed(ids), until)  # fmt: skip
         gone = [id for (id,) in rows]
     return room.drop(gone) if gone else 0, following, until

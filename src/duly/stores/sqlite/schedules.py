@@ -13,7 +13,6 @@ from duly.stores.editing import HIDDEN_MS, compared, created, fired, is_as_read,
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
 
-"""How long `due` hides what it hands out: time to plan and fire it."""
 COLUMNS = (
     "id, definition, revision, mark, anchor, next, app, buffer, paused, live, fired, skipped, last, late, ended, outcome, "
     "failures"

@@ -235,6 +235,16 @@ class CareSuite(SoundSuite, Suite):
         assert (removed, cursor) == (0, "")
         assert (await known(shard, "a")).state == "pending"
 
+    async def test_a_clear_of_the_dead_leaves_those_that_die_meanwhile(self, shard: Shard, clock: ManualClock) -> None:
+        await kill_one(shard, "dead")
+        until = now_ms(clock)
+        clock.advance(0.001)
+        await kill_one(shard, "since")
+        removed, cursor, _ = await shard.clear("", until, 10, dead_only=True)
+        assert (removed, cursor) == (1, "")
+        assert (await shard.clear("", until, 10, ["since"], dead_only=True))[0] == 0
+        assert (await known(shard, "since")).state == "dead"
+
     async def test_a_clear_of_the_dead_removes_nothing_else(self, shard: Shard) -> None:
         await kill_one(shard, "dead")
         await kill_one(shard, "other")

@@ -8,7 +8,7 @@
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local history_limit = tonumber(ARGV[7])
 
-if not (lease and lease > 0) then -- ended leases would be taken over for ever
+if lease <= 0 then -- ended leases would be taken over for ever
   return redis.error_reply('DULYLEASE a lease of ' .. tostring(ARGV[5]) .. ' ms')
 end
 redis.call('HDEL', claims, '') -- a full store refuses a script whose first write adds

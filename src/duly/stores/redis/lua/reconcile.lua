@@ -51,6 +51,16 @@ local function gone(id)
   return redis.call('HEXISTS', jobs, id) == 0
 end
 
+-- One that is in no place is held still: its lease is to be put back, see above.
+local function is_elsewhere(id)
+  for p = 1, 4 do
+    if redis.call('ZSCORE', pending[p], id) then
+      return true
+    end
+  end
+  return redis.call('ZSCORE', dead, id)
+end
+
 local companions = { running = running, attempts = attempts, control = control, errors = errors, progress = progress }
 local lines = { ['pending:0'] = pending[1], ['pending:1'] = pending[2], ['pending:2'] = pending[3], ['pending:3'] = pending[4], leased = leased, dead = dead }
 local page
@@ -70,7 +80,7 @@ elseif companions[room] then
   page = redis.call('HSCAN', companions[room], cursor, 'COUNT', limit)
   for i = 1, #page[2], 2 do
     local id = page[2][i]
-    if gone(id) or (room == 'running' and not redis.call('ZSCORE', leased, id)) then
+    if gone(id) or (room == 'running' and is_elsewhere(id)) then
       mend('HDEL', companions[room], id)
     end
   end

@@ -29,7 +29,7 @@ local done = {} -- the same id twice in one call: the second is not held any mor
 
 local function keep_result(id, result, ms)
   redis.call('SET', KEYS[result_at], result, 'PX', ms)
-  redis.call('PUBLISH', KEYS[result_at], id)
+  redis.pcall('PUBLISH', KEYS[result_at], id) -- forbidden to some users: those who wait look for themselves
 end
 
 local function bury(id, change)
