@@ -20,6 +20,8 @@ BATCH = 100
 """Schedules looked at in one step."""
 BATCHES = 20
 """Steps, one after the other, before it is another queue's turn."""
+GATHER = 0.004
+"""Seconds between two looks: at 1,667 ticks a second that takes a third of the work away."""
 AHEAD_MS = 1_000
 """The nearest that a moment ahead has to be, by the store's clock, to be what was meant."""
 
@@ -73,6 +75,7 @@ class Ticker:
     def __init__(self, node: str, config: Config, emitter: Emitter, clock: Clock) -> None:
         self.node, self.config, self.emitter, self.clock = node, config, emitter, clock
         self._lines: dict[Line, Ahead | None] = {}
+        self._looked = float("-inf")
         self.wake: Any = lambda: None
 
     def looks_due(self, line: Line, ahead: Ahead | None = None) -> None:
@@ -86,7 +89,10 @@ class Ticker:
         """Fire what is due; returns None: the next call is asked for by `wake`."""
         while self._lines:
             line, ahead = next(iter(self._lines.items()))
+            if ahead is None:  # of very many schedules, those of a few milliseconds are looked at together
+                await asyncio.sleep(max(0.0, self._looked + GATHER - self.clock.monotonic()))
             is_done = await self._catch_up(line, ahead or Ahead(0, 0.0))
+            self._looked = self.clock.monotonic() if is_done else float("-inf")
             del self._lines[line]
             line.rouse()  # for the next moment, and for what came due meanwhile
             if not is_done:  # other queues come next, and a stop is heard
