@@ -26,7 +26,7 @@ def completed(words: str) -> list[str]:
 def test_commands_subcommands_and_values_are_completed() -> None:
     assert completed("duly ") == list(COMMANDS)
     assert completed("duly sch") == ["schedules"]
-    assert set(completed("duly jobs ")) == {"list", "show", "cancel", "retry", "why", "result"}
+    assert set(completed("duly jobs ")) == {"list", "show", "cancel", "delete", "retry", "why", "result"}
     assert completed("duly jobs list --state ") == ["leased", "pending", "dead", "all"]
     assert completed("duly completion ") == ["bash", "zsh", "fish"]
     assert "--all-dead" in completed("duly jobs retry --")
