@@ -152,16 +152,28 @@ async def cancel_jobs(scheduler: Scheduler, ids: tuple[str, ...], queue: str | N
     _report(answers, what, ("cancelled", "asked"), json)
 
 
+def dead_jobs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The dead jobs that a command is about: some, by id, or all of them."""
+    command = click.option("--all-dead", is_flag=True, help="All jobs that are dead now, of --queue or of all queues.")(
+        command
+    )
+    return click.argument("ids", nargs=-1, metavar="[ID...]")(command)
+
+
+def require_ids_or_all(ids: Sequence[str], all_dead: bool, verb: str) -> None:
+    """Raises UsageError unless one of the two was given."""
+    if bool(ids) == all_dead:
+        raise click.UsageError(f"name the jobs to {verb}, or give --all-dead (one of the two)")
+
+
 @command.command("retry")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all-dead", is_flag=True, help="All jobs that are dead now, of --queue or of all queues.")
+@dead_jobs_options
 @queue_option(IN_ANY_QUEUE)
 @json_option
 @with_store()
 async def retry_jobs(scheduler: Scheduler, ids: tuple[str, ...], all_dead: bool, queue: str | None, json: bool) -> None:
     """Run dead jobs again, from their first attempt."""
-    if bool(ids) == all_dead:
-        raise click.UsageError("name the jobs to retry, or give --all-dead (one of the two)")
+    require_ids_or_all(ids, all_dead, "retry")
     if all_dead:
         count = await _retry_all(scheduler, await known_queues(scheduler, queue))
         if json:
@@ -179,8 +191,7 @@ async def retry_jobs(scheduler: Scheduler, ids: tuple[str, ...], all_dead: bool,
 
 
 @command.command("delete")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all-dead", is_flag=True, help="All jobs that are dead now, of --queue or of all queues.")
+@dead_jobs_options
 @queue_option(IN_ANY_QUEUE)
 @json_option
 @with_store()
@@ -188,8 +199,7 @@ async def delete_jobs(
     scheduler: Scheduler, ids: tuple[str, ...], all_dead: bool, queue: str | None, json: bool
 ) -> None:
     """Delete dead jobs, as if they had never been pushed. Those that wait or run are cancelled instead (cancel)."""
-    if bool(ids) == all_dead:
-        raise click.UsageError("name the jobs to delete, or give --all-dead (one of the two)")
+    require_ids_or_all(ids, all_dead, "delete")
     if all_dead:
         queues = await known_queues(scheduler, queue)
         count = sum([await scheduler.jobs.delete_dead(queue=name) for name in queues])

@@ -37,18 +37,15 @@ class Alarm:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._handle: asyncio.Handle | None = None
-        self._until = 0.0
-        self._call: Callable[[], object] = lambda: None
 
     def set(self, seconds: float, call: Callable[[], object]) -> None:
         """Make the call in so many seconds, instead of what was set before."""
         self.cancel()
-        self._call, self._until = call, self._clock.monotonic() + seconds
         loop = asyncio.get_running_loop()
         if seconds < EXACT_FROM or self._clock is not SYSTEM_CLOCK:
             self._handle = loop.call_later(seconds, call)
         else:
-            self._handle = loop.call_later(seconds - LEAD, self._approach, loop)
+            self._handle = loop.call_later(seconds - LEAD, self._approach, self._clock.monotonic() + seconds, call)
 
     def set_early(self, seconds: float, call: Callable[[float], object]) -> None:
         """Make the call a little before, with the moment by the monotonic clock: whoever is called waits for the rest."""
@@ -61,9 +58,9 @@ class Alarm:
             self._handle.cancel()
             self._handle = None
 
-    def _approach(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._clock.monotonic() < self._until:
-            self._handle = loop.call_soon(self._approach, loop)
+    def _approach(self, moment: float, call: Callable[[], object]) -> None:
+        if self._clock.monotonic() < moment:
+            self._handle = asyncio.get_running_loop().call_soon(self._approach, moment, call)
         else:
             self._handle = None
-            self._call()
+            call()

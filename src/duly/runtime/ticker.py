@@ -21,9 +21,9 @@ BATCH = 100
 BATCHES = 20
 """Steps, one after the other, before it is another queue's turn."""
 GATHER = 0.004
-"""Seconds between two looks: at 1,667 ticks a second that takes a third of the work away."""
+"""Seconds between two looks: at 1,667 ticks a second that takes half of the work away."""
 AHEAD_MS = 1_000
-"""The nearest that a moment ahead has to be, by the store's clock, to be what was meant."""
+"""The farthest that a moment ahead may be, by the store's clock, to be what was meant."""
 
 
 def plan_firing(record: ScheduleRecord, now: int, ahead: bool = False) -> Firing:
@@ -86,7 +86,7 @@ class Ticker:
             self.wake()
 
     async def tick(self) -> float | None:
-        """Fire what is due; returns None: the next call is asked for by `wake`."""
+        """Fire what is due; returns None (the next call is asked for by `wake`), or 0 if there may be more."""
         while self._lines:
             line, ahead = next(iter(self._lines.items()))
             if ahead is None:  # of very many schedules, those of a few milliseconds are looked at together
