@@ -4,6 +4,9 @@
     redis_url, valkey_url         its address, all data deleted before the test
     store_url                     the test runs three times: memory, redis, valkey
     start_server(kind, *options)  a server of the test's own, to kill or to limit; stopped after the test
+    redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster
+                                  several servers (tests.topologies), healthy and empty before the test
+    topology_url                  the test runs twice: a Redis behind Sentinel, a Valkey cluster
 
 A test that asks for a server is marked `server` (and `redis` or `valkey`) by itself. A server that is missing fails
 the test with a sentence; it never skips.
@@ -12,18 +15,23 @@ the test with a sentence; it never skips.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import Server
+from tests.topologies import Cluster, Replicated
 
 StartServer = Callable[..., Server]
+Runs = TypeVar("Runs", Server, Replicated, Cluster)
 
 MARKERS = {
     "redis_server": ("server", "redis"),
@@ -31,6 +39,7 @@ MARKERS = {
     "redis_url": ("server", "redis"),
     "valkey_url": ("server", "valkey"),
     "start_server": ("server",),
+    **{f"{kind}_{topology}": ("server", kind) for kind in ("redis", "valkey") for topology in ("sentinel", "cluster")},
 }
 THREADS_END_WITHIN = 1.0  # seconds; a thread may still be on its way out when its work is done
 
@@ -112,10 +121,55 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         server.stop()
 
 
-def _running(server: Server) -> Iterator[Server]:
+def _running(server: Runs) -> Iterator[Runs]:
     server.start()
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Replicated | Cluster]]:
+    """One of each kind for the whole run, started when it is first asked for."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def topology(kind: str, name: str) -> Replicated | Cluster:
+            servers = {"sentinel": Replicated, "cluster": Cluster}[name](
+                kind, tmp_path_factory.mktemp(f"{kind}-{name}")
+            )
+            stack.callback(servers.stop)
+            servers.start()
+            return servers
+
+        yield topology
+
+
+def _healthy(kind: str, name: str) -> Any:
+    def fixture(topologies: Callable[[str, str], Replicated | Cluster]) -> Replicated | Cluster:
+        servers = topologies(kind, name)
+        if servers.touched:
+            servers.heal()
+        servers.flush()
+        return servers
+
+    return pytest.fixture(fixture, name=f"{kind}_{name}")
+
+
+redis_sentinel, valkey_sentinel = _healthy("redis", "sentinel"), _healthy("valkey", "sentinel")
+redis_cluster, valkey_cluster = _healthy("redis", "cluster"), _healthy("valkey", "cluster")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("redis_sentinel", marks=[pytest.mark.server, pytest.mark.redis]),
+        pytest.param("valkey_cluster", marks=[pytest.mark.server, pytest.mark.valkey]),
+    ]
+)
+def topology_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param).url
+    return url
 
 
 # --- leaks -----------------------------------------------------------------------------------------------------------

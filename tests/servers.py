@@ -147,8 +147,7 @@ class Server:
 
     def _start(self, port: int) -> bool:
         """One attempt; False if somebody else has the port."""
-        command = [program(self.kind), "--port", str(port), "--bind", HOST, "--dir", str(self.directory)]
-        command += ["--save", "", "--appendonly", "no", *self.options]
+        command = self._command(port)
         before = len(self.output)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -172,6 +171,10 @@ class Server:
             raise
         return True
 
+    def _command(self, port: int) -> list[str]:
+        command = [program(self.kind), "--port", str(port), "--bind", HOST, "--dir", str(self.directory)]
+        return [*command, "--save", "", "--appendonly", "no", *self.options]
+
     def _await_ready(self) -> None:
         assert self._process is not None
         for _ in range(int(READY_WITHIN / POLL)):  # counted, not timed: the test may hold the clock
@@ -179,7 +182,7 @@ class Server:
                 break
             with contextlib.suppress(redis.RedisError), self.client() as client:
                 # Whoever answers on this port must be the process we started.
-                if client.info("server")["process_id"] == self.pid and not client.info("persistence")["loading"]:
+                if client.info("server")["process_id"] == self.pid and not client.info("persistence").get("loading"):
                     return
             time.sleep(POLL)
         code = self._process.poll()

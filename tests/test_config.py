@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from duly.config import DEFAULT_QUEUE, DEFAULT_URL, SETTINGS, Config, make_config, resolve_url
+from duly.config import DEFAULT_QUEUE, DEFAULT_URL, SETTINGS, Config, make_config, resolve_urls
 from duly.errors import ConfigurationError, InvalidOption
 
 
@@ -113,13 +113,15 @@ def test_a_configuration_does_not_change() -> None:
 
 
 def test_the_url_is_the_one_given_else_that_of_the_environment_else_the_embedded_store() -> None:
-    assert resolve_url("redis://a", {"DULY_URL": "redis://b"}) == "redis://a"
-    assert resolve_url(None, {"DULY_URL": "redis://b"}) == "redis://b"
-    assert resolve_url(None, {}) == DEFAULT_URL
+    assert resolve_urls("redis://a", {"DULY_URL": "redis://b"}) == ("redis://a",)
+    assert resolve_urls(None, {"DULY_URL": "redis://b"}) == ("redis://b",)
+    assert resolve_urls(None, {"DULY_URL": "redis://b  redis://c"}) == ("redis://b", "redis://c")
+    assert resolve_urls(["redis://b", "redis://c"], {}) == ("redis://b", "redis://c")
+    assert resolve_urls(None, {}) == (DEFAULT_URL,)
 
 
 def test_the_environment_of_the_process_is_the_one_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DULY_CONCURRENCY", "13")
     monkeypatch.setenv("DULY_URL", "redis://here")
     assert make_config({}).concurrency == 13
-    assert resolve_url(None) == "redis://here"
+    assert resolve_urls(None) == ("redis://here",)

@@ -435,7 +435,7 @@ def takes_anything_at_all(*args: Any) -> None:
 
 async def _from_elsewhere(scheduler: Scheduler, args: list[Any], **options: Any) -> JobHandle[Any]:
     """Push as a node with other code would: without looking at the handler here."""
-    elsewhere = Scheduler(scheduler._url)
+    elsewhere = Scheduler(scheduler._urls)
     elsewhere.store = scheduler.store.sibling()
     async with elsewhere:
         pushed = await elsewhere.push("work", args=args, remote=True, **options)

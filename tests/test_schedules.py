@@ -173,7 +173,7 @@ async def test_a_removed_schedule_is_gone_and_can_be_put_anew(scheduler: Schedul
 async def test_removing_a_schedule_cancels_its_job_that_has_not_started(scheduler: Scheduler, overlap: str) -> None:
     async with running(scheduler):
         scheduler.stop_executing()
-        node = Scheduler(scheduler._url)  # fires, and runs nothing: no handler of that name
+        node = Scheduler(scheduler._urls)  # fires, and runs nothing: no handler of that name
         node.store = scheduler.store.sibling()
         await scheduler.queues.pause()
         await scheduler.schedules.put("s", every(hours=1, start="now"), "note", overlap=overlap)
@@ -495,7 +495,7 @@ async def test_a_tick_written_by_another_is_not_fired_again(scheduler: Scheduler
             calls.gate = asyncio.Event()
             await scheduler.schedules.put("s", every(hours=1, start="now"), "note")
             await eventually(lambda: calls.batches)  # planned, and held up on its way
-            other = Scheduler(scheduler._url)
+            other = Scheduler(scheduler._urls)
             other.store = scheduler.store.sibling()
             async with running(other):
                 await eventually(lambda: RAN)  # `due` shows it again after a second
@@ -754,8 +754,8 @@ async def test_a_stop_is_heard_though_schedules_stay_due(url: str) -> None:
                 self.roused += 1
 
         line = Backlog()
-        ticker = Ticker("n", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
-        ticker.looks_due(line)  # type: ignore[arg-type]
+        ticker = Ticker("n", line, Emitter(scheduler.config.logger), scheduler.clock)  # type: ignore[arg-type]
+        ticker.looks_due()
         assert await asyncio.wait_for(ticker.tick(), 30) == 0
         assert batches == BATCHES
         assert line.roused > 0  # what was fired is claimed

@@ -332,7 +332,7 @@ async def test_lost_settle_replies_give_no_slot_back_twice(redis_url: str) -> No
         await scheduler.start()
         node = scheduler._node
         assert node is not None
-        await eventually(lambda: done >= 60 and node.worker.free == 4, 30)
+        await eventually(lambda: done >= 60 and node.worker.slots.free == 4, 30)
         await scheduler.stop()
     assert len(lost) == 8
     assert most <= 4

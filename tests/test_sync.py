@@ -19,6 +19,7 @@ from duly import (
     ConfigurationError,
     InvalidArguments,
     JobFailed,
+    LockLost,
     NotAccepting,
     ResultTimeout,
     Scheduler,
@@ -193,6 +194,40 @@ def test_schedules_and_locks_from_plain_code(scheduler: Scheduler) -> None:
     held = scheduler.sync.try_lock("report")
     assert held.fence > fence
     assert held.release() is True
+
+
+def test_semaphores_from_plain_code(scheduler: Scheduler) -> None:
+    with scheduler.sync.semaphore("report", 2) as one, scheduler.sync.semaphore("report", 2, timeout=10) as other:
+        assert one.fence < other.fence
+        assert scheduler.sync.try_semaphore("report", 2) is None
+        with pytest.raises(TimeoutError), scheduler.sync.semaphore("report", 2, timeout=0.05):
+            raise AssertionError("it is held")
+        assert other.release() is True
+        assert not other.held
+        third = scheduler.sync.try_semaphore("report", 2)
+        assert third is not None
+        assert third.name == "report"
+        assert third.acquire() is True
+    assert third.held
+
+
+def test_a_lock_that_was_tried_is_freed_by_its_block_in_plain_code(scheduler: Scheduler) -> None:
+    lock = scheduler.sync.try_lock("report")
+    assert lock is not None
+    with lock:
+        assert scheduler.sync.try_lock("report") is None
+    assert lock.release() is False
+    assert scheduler.sync.try_lock("report") is not None
+
+
+def test_a_lock_that_was_lost_is_reported_in_plain_code(scheduler: Scheduler) -> None:
+    def block() -> None:
+        with scheduler.sync.lock("report") as lock:
+            scheduler.sync.run(lambda s: s.store.unlock("report", lock._lock._owner))
+            assert lock.acquire() is False  # it is free, but another may have had it meanwhile
+
+    with pytest.raises(LockLost, match="lock 'report' was lost"):
+        block()
 
 
 def test_the_lock_is_released_when_the_block_raises(scheduler: Scheduler) -> None:

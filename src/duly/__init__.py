@@ -45,11 +45,11 @@ from duly.errors import (
     UnknownTask,
 )
 from duly.handle import JobHandle, JobView
-from duly.locks import Lock
+from duly.locks import Lock, Semaphore
 from duly.runtime.context import Context, current
 from duly.scheduler import Scheduler
 from duly.schedules import ScheduleView
-from duly.sync import Sync, SyncJobHandle
+from duly.sync import Sync, SyncJobHandle, SyncLock
 from duly.task import Task
 from duly.version import __version__
 
@@ -93,6 +93,7 @@ __all__ = [
     "ScheduleConflict",
     "Scheduler",
     "ScheduleView",
+    "Semaphore",
     "Snooze",
     "StoreError",
     "StoreFull",
@@ -101,6 +102,7 @@ __all__ = [
     "StoreUncertain",
     "Sync",
     "SyncJobHandle",
+    "SyncLock",
     "Task",
     "TaskError",
     "TooLarge",

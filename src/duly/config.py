@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from duly.errors import ConfigurationError, InvalidOption, nearest
+from duly.errors import ConfigurationError, InvalidOption, InvalidURL, nearest
 
 DEFAULT_QUEUE = "default"
+DURABILITIES = ("local", "replicated")
 DEFAULT_URL = "sqlite:///duly.db"
 
 
@@ -27,6 +28,11 @@ class Config:
     lease: how long a silent node keeps its jobs. grace: what running jobs get at a stop. poll: the safety poll.
     tags: free labels of the node. history: entries kept in the streams. remember: how long the ids that users gave
     stay known after their end. unfit_for: how long misfit arguments are put back before the job is dead.
+    master: which of several servers (an index) has locks and membership; the same in every process.
+    reconnect_interval: the longest pause between two tries to reach a server that is away; never more than a sixth of the
+    lease, which is also the default.
+    durability: "replicated" has a push return, a tick count as fired and a job at most once begin only when a replica of the
+    Redis server knows of it; "local" when the server does.
     push_timeout: how long a push waits for a store that is away. start_timeout: how long a start does (0: it fails).
     """
 
@@ -45,8 +51,11 @@ class Config:
     history: int = 10_000
     remember: float = 3600.0
     unfit_for: float = 3600.0
+    master: int = 0
+    reconnect_interval: float | None = None
     push_timeout: float = 5.0
     start_timeout: float = 0.0
+    durability: str = "local"
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("duly"))
 
     def __post_init__(self) -> None:
@@ -60,6 +69,8 @@ class Config:
                 raise InvalidOption(
                     f"{name}={value!r}: give a {'whole ' if whole else ''}number from {least:g} to {most:g}"
                 )
+        if self.durability not in DURABILITIES:
+            raise InvalidOption(f"durability={self.durability!r}: give {' or '.join(map(repr, DURABILITIES))}")
         for name in ("namespace", "app"):
             _name(name, getattr(self, name))
         for name in ("queues", "tags"):
@@ -71,6 +82,8 @@ class Config:
             ):
                 raise InvalidOption(f"{name}={value!r}: give a sequence of names, such as ['mail', 'default']")
             object.__setattr__(self, name, tuple(dict.fromkeys(_name(name, part) for part in value)))
+        for queue in self.queues:
+            not_a_partition(queue)
         if not self.queues:
             raise InvalidOption("queues=(): name at least one queue")
         if not hasattr(self.logger, "warning") or not hasattr(self.logger, "info"):
@@ -80,9 +93,14 @@ class Config:
     def lease_ms(self) -> int:
         return int(self.lease * 1000)
 
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two tries to reach the store, at most: a gap in calls must not cost live nodes their leases."""
+        return min(self.lease / 6, self.reconnect_interval or self.lease)
 
-_WHOLE = ("concurrency", "threads", "children", "child_jobs", "child_memory", "history")
-_MAY_BE_NONE = ("threads", "children", "child_memory")
+
+_WHOLE = ("concurrency", "threads", "children", "child_jobs", "child_memory", "history", "master")
+_MAY_BE_NONE = ("threads", "children", "child_memory", "reconnect_interval")
 _RANGES = (
     ("concurrency", 1, 100_000),
     ("threads", 1, 10_000),
@@ -95,6 +113,8 @@ _RANGES = (
     ("history", 0, 10_000_000),
     ("remember", 0, 31_536_000),
     ("unfit_for", 0, 31_536_000),
+    ("master", 0, 1_000),
+    ("reconnect_interval", 0.05, 3600),
     ("push_timeout", 0, 86_400),
     ("start_timeout", 0, 86_400),
 )
@@ -107,6 +127,13 @@ def _name(what: str, value: Any) -> str:
     if any(c in "{}" or ord(c) < 33 or "\ud800" <= c <= "\udfff" for c in value):
         raise InvalidOption(f"{what}={value!r}: a name holds no braces, spaces, control characters or lone surrogates")
     return value
+
+
+def not_a_partition(queue: str) -> str:
+    """The name of a queue. Raises InvalidOption for one that names a partition of a queue."""
+    if re.search(r":\d+\Z", queue):
+        raise InvalidOption(f"queue={queue!r}: `:` and a number at the end name a partition; give a name without them")
+    return queue
 
 
 def make_config(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Config:
@@ -128,7 +155,7 @@ def make_config(given: Mapping[str, Any], environment: Mapping[str, str] | None 
 def _from_text(name: str, variable: str, text: str) -> Any:
     if name in ("queues", "tags"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if name in ("namespace", "app"):
+    if name in ("namespace", "app", "durability"):
         return text
     try:
         return int(text) if name in _WHOLE else float(text)
@@ -144,7 +171,17 @@ def masked(url: str) -> str:
     return head + mark + query
 
 
-def resolve_url(url: str | None, environment: Mapping[str, str] | None = None) -> str:
-    """The store's URL: as given, else $DULY_URL, else the embedded store in the working directory."""
+def resolve_urls(url: str | Sequence[str] | None, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The store's URL, or those of several servers: as given, else from $DULY_URL, else the embedded store in the working
+    directory. A text may hold several, with spaces between. Raises ConfigurationError."""
     environment = os.environ if environment is None else environment
-    return url or environment.get("DULY_URL") or DEFAULT_URL
+    url = url or environment.get("DULY_URL") or DEFAULT_URL
+    if isinstance(url, str):
+        url = re.split(r"\s+(?=[a-z+]+://)", url.strip())  # a path may hold spaces
+    urls = tuple(url) if isinstance(url, list | tuple) else (url,)
+    for one in urls:
+        if not isinstance(one, str):
+            raise InvalidURL(f"{one!r} is not a URL; give one such as redis://localhost:6379/0, or a list of them")
+    if len(set(urls)) < len(urls):
+        raise ConfigurationError(f"a server is in the list twice: {', '.join(masked(one) for one in urls)}")
+    return urls

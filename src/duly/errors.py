@@ -18,12 +18,13 @@ DulyError
 ├── StoreError
 │   ├── StoreRefused                    the store answered, and applied nothing
 │   │   ├── StoreFull
+│   │   ├── StaleMap                    what lies where has changed since this process looked
 │   │   └── FormatError                 the data was written by a newer duly
 │   ├── StoreUnavailable                never sent: there is no connection
 │   └── StoreUncertain                  sent, and no answer came: it may have been applied
 ├── UnfitJob                            this node cannot run the job as it stands (another may)
 ├── ScheduleConflict                    another edit of the schedule came first
-├── LockLost
+├── LockLost                        a lock or semaphore that is not held, or was lost while its block ran
 └── ResultError
     ├── ResultNotKept
     ├── ResultTimeout (TimeoutError)
@@ -127,6 +128,10 @@ class StoreRefused(StoreError):
 
 class StoreFull(StoreRefused):
     """The store has no memory left for new data; running jobs still renew and settle."""
+
+
+class StaleMap(StoreRefused):
+    """The shards of the queue have changed since this process read the map; it reads it again, and then knows better."""
 
 
 class FormatError(StoreRefused):

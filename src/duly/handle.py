@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ RESULT_POLL = 1.0
 """Seconds, about, after which whoever waits for a result first looks whether its job still is there."""
 LONGEST_POLL = 5.0
 """And later on."""
+CLEAR_STEP = 500
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -144,6 +145,18 @@ def _steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + MAX_BATCH] for start in range(0, len(ids), MAX_BATCH))
 
 
+async def clear(shard: Shard, *, dead_only: bool = False, until: int | None = None,
+                removed: Callable[[int], None] = lambda _count: None) -> int:  # fmt: skip
+    """Remove what is pending or dead now (or was at `until`), in bounded steps, each told to `removed`; the number."""
+    total, cursor = 0, ""
+    while True:
+        count, cursor, until = await shard.clear(cursor, until, CLEAR_STEP, dead_only=dead_only)
+        total += count
+        removed(count)
+        if not cursor:
+            return total
+
+
 class Jobs:
     """The jobs in the store, by id and queue."""
 
@@ -173,12 +186,7 @@ class Jobs:
 
     async def delete_dead(self, *, queue: str = DEFAULT_QUEUE) -> int:
         """All jobs that are dead now, in bounded steps; the number."""
-        count, cursor, until, shard = 0, "", None, self._scheduler.shard(queue)
-        while True:
-            removed, cursor, until = await shard.clear(cursor, until, MAX_BATCH, dead_only=True)
-            count += removed
-            if not cursor:
-                return count
+        return await clear(self._scheduler.shard(queue), dead_only=True)
 
     async def why(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One sentence: why the job is where it is."""

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar
 
 from duly.clock import SYSTEM_CLOCK, Clock
-from duly.config import SETTINGS, Config, make_config, resolve_url
-from duly.core.job import Options, make_options, push_options
+from duly.config import SETTINGS, Config, make_config, resolve_urls
+from duly.core.job import NewJob, Options, push_options, queue_name
 from duly.declaring import Declaring
-from duly.errors import ConfigurationError, InvalidOption, NotAccepting
-from duly.handle import JobHandle, Jobs, Queues
+from duly.errors import ConfigurationError, InvalidOption, NotAccepting, StaleMap
+from duly.handle import JobHandle, Jobs, Queues, clear
 from duly.identity import generation
-from duly.locks import DAY, Lock
+from duly.locks import DAY, Lock, OnLoss, Semaphore
 from duly.reconciler import Reconciler
 from duly.runtime import forward
 from duly.runtime.emitter import Emitter
 from duly.runtime.loop import insist
 from duly.runtime.middleware import Middleware
 from duly.runtime.node import Node
-from duly.runtime.producer import Producer
+from duly.runtime.pushes import Pushes
+from duly.runtime.surveyor import Surveyor
 from duly.schedules import Schedules
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
+from duly.stores.several import together
+from duly.stores.shards import Shards, check_partitions
 from duly.sync import Sync
 from duly.task import Call, JobRequest, arguments, name_of, named
 from duly.version import __version__
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
-CLEAR_STEP = 500
+STORE_SETTINGS = {"namespace", "remember", "history", "master", "durability"}
+"""What a store is opened with."""
 
 
 class _Switches:
@@ -46,7 +52,8 @@ T = TypeVar("T")
 
 
 class Scheduler(Declaring):
-    """Tasks, pushes and, once started, a node. `url` names the store; settings are those of `duly.config.Config`.
+    """Tasks, pushes and, once started, a node. `url` names the store, or several servers, over which everything is
+    spread (the same list in every process); settings are those of `duly.config.Config`.
 
     lifespan: a function that returns an async context manager; what it yields is `ctx.state`.
     middleware: async functions (ctx, call_next) around every handler. clock: for tests.
@@ -55,16 +62,17 @@ class Scheduler(Declaring):
     node_class = Node
     """What `start` makes; a simulation makes one without threads."""
 
-    def __init__(self, url: str | None = None, *, lifespan: Lifespan | None = None, middleware: Sequence[Middleware] = (),
-                 clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
+    def __init__(self, url: str | Sequence[str] | None = None, *, lifespan: Lifespan | None = None,
+                 middleware: Sequence[Middleware] = (), clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
         self.config: Config = make_config(settings)
         self.lifespan, self.middleware, self.clock = lifespan, list(middleware), clock or SYSTEM_CLOCK
-        self._url, self._store_clock = resolve_url(url), clock
-        self.store: Store = self._open_store(self._url, self.config)
+        self._urls, self._store_clock = resolve_urls(url), clock
+        self.store: Store = self._open(self._urls, self.config)
+        self._partitions: dict[str, int] = {}
+        self._look_afresh()
         self.jobs, self.queues, self.schedules = Jobs(self), Queues(self), Schedules(self)
         super().__init__(Emitter(self.config.logger))
-        self._book.builtin[forward.TASK] = forward.forwarder(self.producer)
-        self._producers: dict[str, Producer] = {}
+        self._book.builtin[forward.TASK] = forward.forwarder(self._bring)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users, self._generation = 0, generation()
         self._node: Node | None = None
@@ -72,19 +80,29 @@ class Scheduler(Declaring):
         self._switches = _Switches()
         self.sync = Sync(self)
 
-    def configure(self, url: str | None = None, **settings: Any) -> None:
+    def configure(self, url: str | Sequence[str] | None = None, **settings: Any) -> None:
         """Other settings, or another store, while it is not connected (else ConfigurationError); None changes nothing."""
         if self._users or self.sync.is_open:
             raise ConfigurationError("configure() comes before start() and `async with scheduler:`: they have read it")
         given = {name: value for name, value in settings.items() if value is not None}
         config = make_config({name: getattr(self.config, name) for name in SETTINGS} | given)
-        if url is not None or given.keys() & {"namespace", "remember", "history"}:  # what a store is opened with
-            self.store = self._open_store(url or self._url, config)
-        self.config, self._url, self._emitter.logger = config, url or self._url, config.logger
+        urls = self._urls if url is None else resolve_urls(url)
+        if urls != self._urls or given.keys() & STORE_SETTINGS:
+            self.store = self._open(urls, config)
+        self.config, self._urls, self._emitter.logger = config, urls, config.logger
+
+    def _open(self, urls: Sequence[str], config: Config) -> Store:
+        return together([self._open_store(url, config) for url in urls], config.master)
 
     def _open_store(self, url: str, config: Config) -> Store:
-        limits = Limits(remember_ms=int(config.remember * 1000), history=config.history)
+        replicas = int(config.durability == "replicated")
+        limits = Limits(int(config.remember * 1000), config.history, replicas=replicas)
         return open_store(url, config.namespace, limits, self._store_clock)
+
+    def _look_afresh(self) -> None:
+        """Nothing is known of what lies where in the store, and nothing is on its way there."""
+        self.shards = Shards(self.store, self._partitions)
+        self._pushes = Pushes(self.shards, self.config.push_timeout, self.clock)
 
     # connecting
 
@@ -109,7 +127,10 @@ class Scheduler(Declaring):
         self._loop = loop
         self._users += 1
         try:
+            if self._users == 1:
+                self._look_afresh()
             await self.store.connect()
+            await self.shards.refresh()
         except BaseException:
             self._users -= 1
             if not self._users:
@@ -121,7 +142,7 @@ class Scheduler(Declaring):
         twin = copy.copy(self)
         twin.store = self.store.sibling()
         twin.jobs, twin.queues, twin.schedules = Jobs(twin), Queues(twin), Schedules(twin)
-        twin._emitter, twin._producers, twin._resources = Emitter(self.config.logger), {}, AsyncExitStack()
+        twin._emitter, twin._resources = Emitter(self.config.logger), AsyncExitStack()
         twin._loop, twin._users, twin._node = None, 0, None
         return twin
 
@@ -129,7 +150,7 @@ class Scheduler(Declaring):
         """In a forked child: nothing of the parent's connections and node is ours."""
         self._generation, self._users, self._node = generation(), 0, None
         self.store = self.store.sibling()
-        self._producers, self._resources = {}, AsyncExitStack()
+        self._resources = AsyncExitStack()
 
     async def close(self) -> None:
         """Give back what `connect` took; the last one waits for pushes under way, then closes the store."""
@@ -137,9 +158,7 @@ class Scheduler(Declaring):
             self._users -= 1
             return
         self._users = 0
-        for producer in self._producers.values():
-            await producer.close()
-        self._producers.clear()
+        await self._pushes.close()
         await self._emitter.drain()
         await self.store.close()
         self._loop = None
@@ -151,17 +170,35 @@ class Scheduler(Declaring):
             raise ConfigurationError("the scheduler is not connected: use `async with scheduler:`, or start it")
         return self.store
 
-    def shard(self, queue: str) -> Shard:
-        """The shard of a queue. Raises ConfigurationError if the scheduler is not connected."""
-        return self.connected_store.shard(queue)
+    @property
+    def connected_shards(self) -> Shards:
+        """The shards. Raises ConfigurationError if the scheduler is not connected."""
+        _ = self.connected_store
+        return self.shards
 
-    def producer(self, queue: str) -> Producer:
-        """The way of pushes into a queue."""
-        producer = self._producers.get(queue)
-        if producer is None:
-            shard = self.shard(make_options({"queue": queue}).queue or queue)
-            producer = self._producers[queue] = Producer(shard, self.config.push_timeout, self.clock, self.store)
-        return producer
+    def shard(self, queue: str) -> Shard:
+        """A queue, to look at its jobs and schedules. Raises ConfigurationError if the scheduler is not connected."""
+        return self.connected_shards.whole(queue_name(queue))
+
+    async def _bring(self, queue: str, child: NewJob) -> None:
+        """What a forward does."""
+        await self.pushes.enqueue(queue, child)
+
+    @property
+    def pushes(self) -> Pushes:
+        """The way of jobs into the store. Raises ConfigurationError if the scheduler is not connected."""
+        _ = self.connected_store
+        return self._pushes
+
+    def queue(self, name: str, *, partitions: int = 1) -> str:
+        """Declare a queue that lies in several partitions on each server, each of them a shard; its name. Before it is
+        used, in every process alike. Embedded stores keep everything in one place. Raises InvalidOption.
+
+        More partitions later are `duly shards rebalance`.
+        """
+        check_partitions(queue_name(name), partitions, len(self._urls))
+        self._partitions[name] = partitions
+        return name
 
     # pushing
 
@@ -192,8 +229,13 @@ class Scheduler(Declaring):
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:
         """Push a job that is built already (`task.job(...)`)."""
         self.require_accepting()
-        answer, id = await self.producer(request.queue).push(request.new)
+        answer, id = await self.pushes.enqueue(request.queue, request.new)
         return JobHandle(self, request.queue, id, answer, request.keeps_result)
+
+    async def make_known(self, queue: str) -> None:
+        """See Shards.ensure."""
+        with contextlib.suppress(StaleMap):  # it is known, and the map was read
+            await self.connected_shards.ensure(queue)
 
     async def push_many(self, requests: Iterable[JobRequest]) -> list[str]:
         """Push many jobs in large calls; returns their ids in order.
@@ -201,7 +243,7 @@ class Scheduler(Declaring):
         Each call is all or none, the whole is not: raises PushFailed(accepted, uncertain, rest) where it stopped.
         """
         self.require_accepting()
-        return await push_many(self.producer, requests)
+        return await push_many(self.pushes, requests)
 
     def require_accepting(self) -> None:
         if not self._switches.accepting:
@@ -237,14 +279,34 @@ class Scheduler(Declaring):
 
     # locks, clearing
 
-    def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None) -> Lock:
-        """A lock for `async with`: waits until it is free (at most `timeout` seconds), renews it while the block runs."""
-        return Lock(self.connected_store, name, ttl, timeout)
+    def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None, on_loss: OnLoss = "report") -> Lock:
+        """A lock for `async with`: waits in line until it is free (at most `timeout` seconds, then TimeoutError), renews
+        it while the block runs.
+
+        If it is lost (`ttl` seconds without a renewal), the block ends with LockLost, once it is over, or by being
+        cancelled (`on_loss="cancel"`).
+        """
+        return Lock(self.connected_store, self.clock, name, ttl, timeout, on_loss)
 
     async def try_lock(self, name: str, *, ttl: float = DAY) -> Lock | None:
-        """The lock if it is free, else None. It frees itself after `ttl` seconds (24 h); `release()` frees it before."""
-        lock = Lock(self.connected_store, name, ttl)
+        """The lock if it is free and nobody waits for it, else None. It frees itself after `ttl` seconds (24 h);
+        `release()` frees it before. In an `async with` it is renewed while the block runs, and then released.
+        """
+        lock = Lock(self.connected_store, self.clock, name, ttl)
         return lock if await lock.acquire() else None
+
+    def semaphore(self, name: str, n: int, *, ttl: float = 60, timeout: float | None = None,
+                  on_loss: OnLoss = "report") -> Semaphore:  # fmt: skip
+        """As `lock`, with at most `n` holders at the same time. Each try is judged by the n that it gives: while two
+        numbers are in use (a deploy), the one with the larger may hold what the other would not. A lock of the same name
+        is the same thing with n = 1.
+        """
+        return Semaphore(self.connected_store, self.clock, name, ttl, timeout, on_loss, n)
+
+    async def try_semaphore(self, name: str, n: int, *, ttl: float = DAY) -> Semaphore | None:
+        """As `try_lock`, with at most `n` holders at the same time."""
+        semaphore = Semaphore(self.connected_store, self.clock, name, ttl, places=n)
+        return semaphore if await semaphore.acquire() else None
 
     async def clear(self, *, queue: str | None = None) -> int:
         """Remove what was pending or dead when the call was made, and all schedules, of one queue or of all; the number.
@@ -255,12 +317,7 @@ class Scheduler(Declaring):
         known = [queue] if queue is not None else sorted({*await self.queues.list(), *self.config.queues})
         for name in known:
             removed += await self.schedules.clear(queue=name)
-            cursor, until = "", None
-            while True:
-                count, cursor, until = await self.shard(name).clear(cursor, until, CLEAR_STEP)
-                removed += count
-                if not cursor:
-                    break
+            removed += await clear(self.shard(name))
         return removed
 
     # running
@@ -273,9 +330,11 @@ class Scheduler(Declaring):
         self._book.require_importable()
         await self._patiently(self.connect)
         try:
+            for queue in self.config.queues:
+                await self._patiently(functools.partial(self.make_known, queue))
             state = await self._resources.enter_async_context(self.lifespan()) if self.lifespan is not None else None
             node = self.node_class(
-                self.store, self.config, self._book, self.clock, self._emitter, self.middleware, __version__
+                self.shards, self.config, self._book, self.clock, self._emitter, self.middleware, __version__
             )
             reconciler = Reconciler(self, self._declarations.values())
             node.manifest = await self._patiently(reconciler.begin)
@@ -283,6 +342,7 @@ class Scheduler(Declaring):
             await self._patiently(lambda: self.store.beat(node.id, node.record(), ttl, self.config.queues))
             await self._patiently(reconciler.tick)
             node.serve("reconciler", reconciler.tick)
+            node.serve("surveyor", Surveyor(node, self.shards, self.config).tick)
         except BaseException:
             await self._resources.aclose()
             await self.close()

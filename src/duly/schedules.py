@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import msgspec
 from duly.config import DEFAULT_QUEUE
 from duly.core import schedule as planning
 from duly.core.audit import Audit, audit
-from duly.core.job import NewJob, make_options
+from duly.core.job import NewJob, make_options, queue_name
 from duly.core.schedule import Definition
 from duly.core.trigger import At, Trigger, pinned
 from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict
@@ -117,8 +118,8 @@ class Schedules:
 
         Raises FormatError if a newer duly has defined it.
         """
+        await self._scheduler.make_known(declaration.queue)
         shard = self._scheduler.shard(declaration.queue)
-        await self._scheduler.producer(declaration.queue).register()
         definition = declaration.definition
         new = NewSchedule(
             declaration.id,
@@ -206,8 +207,8 @@ class Schedules:
             source = await self._known(id, queue)  # its last ticks are in the mark now
         definition = _definition(source)
         definition = msgspec.structs.replace(definition, trigger=pinned(definition.trigger, source.anchor))
-        target = self._scheduler.shard(make_options({"queue": to}).queue or to)
-        await self._scheduler.producer(to).register()
+        await self._scheduler.make_known(queue_name(to))
+        target = self._scheduler.shard(to)
         await target.put(NewSchedule(id, planning.encode(definition), source.mark, "", definition.held_back))
         if note is not None and note != moving:
             await target.steer(id, paused=note)
@@ -282,7 +283,7 @@ class Schedules:
         return record
 
     async def _enqueue(self, queue: str, jobs: list[NewJob]) -> None:
-        await self._scheduler.producer(queue).push_batch(jobs)
+        await asyncio.gather(*(self._scheduler.pushes.enqueue(queue, job) for job in jobs))
 
     async def list(self, *, queue: str = DEFAULT_QUEUE, prefix: str = "") -> AsyncIterator[ScheduleView]:
         """All schedules of a queue whose id begins with `prefix`, in no particular order; read in bounded pages.

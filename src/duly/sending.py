@@ -1,13 +1,15 @@
-"""Many jobs at once: chunks per queue, the next one built while the last one travels."""
+"""Many jobs at once: chunks per shard, the next one built while the last one travels."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from duly.errors import InvalidOption, PushFailed, PushUncertain, StoreError
+from duly.core.job import NewJob
+from duly.errors import ConfigurationError, InvalidOption, PushFailed, PushUncertain, StaleMap, StoreError
 from duly.runtime.producer import MAX_BYTES, Producer, bytes_of
+from duly.runtime.pushes import Pushes
 from duly.stores.base import MAX_BATCH, Answer
 from duly.task import JobRequest
 
@@ -30,27 +32,56 @@ def _chunk(requests: Iterable[JobRequest]) -> tuple[list[JobRequest], Exception 
 
 
 class _Sent:
-    """What became of one chunk; each queue travels in a call of its own."""
+    """What became of one chunk; what goes to one shard travels in a call of its own."""
 
     def __init__(self, chunk: Sequence[JobRequest]) -> None:
         self.chunk = chunk
         self.answers: dict[int, Answer] = {}
         self.uncertain: list[str] = []
-        self.fault: StoreError | PushUncertain | None = None
+        self.fault: StoreError | PushUncertain | ConfigurationError | None = None
 
-    async def send(self, producer_of: Callable[[str], Producer]) -> None:
-        """Send it; the first queue that fails ends it, and says so in `fault`."""
-        for queue in dict.fromkeys(request.queue for request in self.chunk):
-            part = [(i, request.new) for i, request in enumerate(self.chunk) if request.queue == queue]
-            try:
-                answers = await producer_of(queue).push_batch([new for _, new in part])
-            except PushUncertain as error:
-                self.fault, self.uncertain = error, [new.id for _, new in part]
-                return
-            except StoreError as error:
-                self.fault = error
-                return
-            self.answers.update({i: answer for (i, _), answer in zip(part, answers, strict=True)})
+    async def send(self, pushes: Pushes) -> None:
+        """Send it, to all its shards side by side; a fault of one of them is said in `fault`."""
+        left: list[int] = list(range(len(self.chunk)))
+        while left:
+            parts: dict[Producer, list[int]] = {}
+            for i in left:
+                queue, new = self.chunk[i].queue, self.chunk[i].new
+                if pushes.is_known_before(new):
+                    await self._send_one(pushes, i)
+                else:
+                    parts.setdefault(pushes.producer(queue, new), []).append(i)
+            left = []
+            if len(parts) == 1:  # at once, without tasks of its own
+                left = await self._send_part(*parts.popitem())
+            elif parts:
+                moved = await asyncio.gather(*(self._send_part(producer, part) for producer, part in parts.items()))
+                left = [i for part in moved for i in part]
+
+    async def _send_part(self, producer: Producer, part: list[int]) -> list[int]:
+        """One call; what belongs elsewhere by now, and has to be sent again."""
+        jobs = [self.chunk[i].new for i in part]
+        try:
+            self.answers.update(zip(part, await producer.push_batch(jobs), strict=True))
+        except StaleMap:
+            return part
+        except (PushUncertain, StoreError, ConfigurationError) as error:
+            self._failed(error, jobs)
+        return []
+
+    async def _send_one(self, pushes: Pushes, i: int) -> None:
+        request = self.chunk[i]
+        try:
+            self.answers[i] = await pushes.enqueue(request.queue, request.new)
+        except (PushUncertain, StoreError, ConfigurationError) as error:
+            self._failed(error, [request.new])
+
+    def _failed(self, error: PushUncertain | StoreError | ConfigurationError, jobs: list[NewJob]) -> None:
+        if isinstance(error, PushUncertain):
+            self.fault = error
+            self.uncertain += [new.id for new in jobs]
+        else:
+            self.fault = self.fault or error
 
     @property
     def accepted(self) -> list[str]:
@@ -74,7 +105,7 @@ def _drain(requests: Iterable[JobRequest]) -> list[JobRequest]:
             return rest
 
 
-async def push_many(producer_of: Callable[[str], Producer], requests: Iterable[JobRequest]) -> list[str]:
+async def push_many(pushes: Pushes, requests: Iterable[JobRequest]) -> list[str]:
     """Push all; see Scheduler.push_many."""
     source = iter(requests)
     accepted: list[str] = []
@@ -83,8 +114,9 @@ async def push_many(producer_of: Callable[[str], Producer], requests: Iterable[J
         raise fault  # nothing was sent
     while chunk:
         sent = _Sent(chunk)
-        sending = asyncio.get_running_loop().create_task(sent.send(producer_of))
-        await asyncio.sleep(0)  # let it go out before the next chunk is built
+        sending = asyncio.get_running_loop().create_task(sent.send(pushes))
+        for _ in range(2):
+            await asyncio.sleep(0)  # let it go out, to all shards, before the next chunk is built
         chunk, fault = _chunk(source)
         await sending
         accepted += sent.accepted

@@ -11,7 +11,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from duly.errors import ConfigurationError
@@ -70,6 +70,46 @@ class SyncJobHandle(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """See JobHandle.result."""
         return self._sync.run(lambda _: self._handle.result(timeout))
+
+
+class SyncLock:
+    """A Lock or Semaphore for code that is not async: the same names, each call waits for its answer."""
+
+    __slots__ = ("_lock", "_sync")
+
+    def __init__(self, sync: Sync, lock: Lock) -> None:
+        self._sync, self._lock = sync, lock
+
+    @property
+    def name(self) -> str:
+        return self._lock.name
+
+    @property
+    def fence(self) -> int:
+        """See Lock.fence."""
+        return self._lock.fence
+
+    @property
+    def held(self) -> bool:
+        """See Lock.held."""
+        return self._lock.held
+
+    def acquire(self) -> bool:
+        """See Lock.acquire."""
+        return self._sync.run(lambda _: self._lock.acquire())
+
+    def release(self) -> bool:
+        """See Lock.release."""
+        return self._sync.run(lambda _: self._lock.release())
+
+    def __enter__(self) -> SyncLock:
+        self._sync.run(lambda _: self._lock.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sync.run(lambda _: self._lock.__aexit__(kind, error, trace))
 
 
 class Sync:
@@ -137,25 +177,32 @@ class Sync:
         """See Scheduler.push_many. `requests` is read by the background thread."""
         return self.run(lambda scheduler: scheduler.push_many(requests))
 
-    @contextmanager
-    def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None) -> Iterator[Lock]:
-        """See Scheduler.lock: `with scheduler.sync.lock("report") as lock: ...`."""
+    def lock(self, name: str, *, ttl: float = 60, timeout: float | None = None) -> SyncLock:
+        """See Scheduler.lock: `with scheduler.sync.lock("report") as lock: ...`. A loss is reported: LockLost at the end
+        of the block; plain code cannot be cancelled."""
+        return self._lock_of(lambda scheduler: scheduler.lock(name, ttl=ttl, timeout=timeout))
 
-        async def acquire(scheduler: Scheduler) -> Lock:
-            return await scheduler.lock(name, ttl=ttl, timeout=timeout).__aenter__()
+    def try_lock(self, name: str, *, ttl: float = DAY) -> SyncLock | None:
+        """See Scheduler.try_lock."""
+        return self._tried(lambda scheduler: scheduler.try_lock(name, ttl=ttl))
 
-        lock = self.run(acquire)
-        try:
-            yield lock
-        except BaseException:
-            self.run(lambda _: lock.release())
-            raise
-        self.run(lambda _: lock.__aexit__(None, None, None))
+    def semaphore(self, name: str, n: int, *, ttl: float = 60, timeout: float | None = None) -> SyncLock:
+        """See Scheduler.semaphore, and `lock`."""
+        return self._lock_of(lambda scheduler: scheduler.semaphore(name, n, ttl=ttl, timeout=timeout))
 
-    def try_lock(self, name: str, *, ttl: float = DAY) -> Any:
-        """See Scheduler.try_lock: None if another holds it; else a lock of which `release()` is a plain call."""
-        lock = self.run(lambda scheduler: scheduler.try_lock(name, ttl=ttl))
-        return None if lock is None else _Waiting(self, lambda _: lock)
+    def try_semaphore(self, name: str, n: int, *, ttl: float = DAY) -> SyncLock | None:
+        """See Scheduler.try_semaphore."""
+        return self._tried(lambda scheduler: scheduler.try_semaphore(name, n, ttl=ttl))
+
+    def _lock_of(self, make: Callable[[Scheduler], Lock]) -> SyncLock:
+        async def work(scheduler: Scheduler) -> Lock:
+            return make(scheduler)
+
+        return SyncLock(self, self.run(work))
+
+    def _tried(self, work: Callable[[Scheduler], Awaitable[Lock | None]]) -> SyncLock | None:
+        lock = self.run(work)
+        return None if lock is None else SyncLock(self, lock)
 
     def clear(self, *, queue: str | None = None) -> int:
         """See Scheduler.clear."""

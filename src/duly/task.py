@@ -12,6 +12,7 @@ import msgspec
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
 from duly.core.job import DEFAULT_PRIORITY, Hold, NewJob, Options, Unique, make_options, push_options, to_ms
+from duly.core.shards import slot_of_key, with_slot
 from duly.errors import ConfigurationError, DuplicateTask, InvalidOption
 from duly.identity import new_job_id
 from duly.runtime.context import Context
@@ -71,15 +72,19 @@ class Call(Generic[P, R]):
 
     def _special(self, body: bytes) -> NewJob:
         options = self._options
+        unique = None if options.unique is None else hold_of(options.unique, self.task, body)
+        id = options.id
+        if id is None:  # then there is a key, and the id says where that lies
+            id = with_slot(new_job_id(), slot_of_key(unique.key)) if unique is not None else new_job_id()
         return NewJob(
-            options.id or new_job_id(),
+            id,
             body,
             self._delay,
             self._due,
             self._priority,
             named=options.id is not None,
             replace=bool(options.replace),
-            unique=None if options.unique is None else hold_of(options.unique, self.task, body),
+            unique=unique,
         )
 
     def push(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:

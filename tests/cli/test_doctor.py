@@ -16,7 +16,7 @@ from duly import Scheduler, every
 from duly.cli import checks
 from duly.runtime import tzdata
 from duly.runtime.node import NodeRecord
-from duly.stores.base import Finding
+from duly.stores.capabilities import Finding
 from duly.stores.redis.health import judge
 from duly.stores.redis.store import RedisStore
 from tests.cli.conftest import Duly, make_dead, using

@@ -75,7 +75,7 @@ def test_a_limit_is_a_whole_number_or_none(duly: Duly, sqlite_url: str, limit: s
 def test_clear_removes_what_waits_or_is_dead_of_one_queue(
     duly: Duly, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("duly.cli.queues.CLEAR_STEP", 2)
+    monkeypatch.setattr("duly.handle.CLEAR_STEP", 2)
     make_dead(url, "broken", queue="mail")
     push(url, "mail", 6)
     push(url, "other")

@@ -1,7 +1,7 @@
 """What is mutated and what a mutant is. Pure: text in, mutants out; `lua` and `sqlite` know the languages.
 
 Of the Redis store every script and every part. Of the SQLite store the modules whose code runs inside a verb's step:
-room, keep, claim, settle, jobs, care, schedules, and the registry and locks of store. Left out, since none of their
+room, keep, claim, settle, jobs, care, schedules, locks, and the registry of store. Left out, since none of their
 lines decides what a verb writes: file (opening, formats, errors), thread (queue and group commit), forks, checkpoint
 (the log), health (what `doctor` asks), wake (the waiting; that the token is left is said by room and keep). Their tests
 are `tests/stores/test_sqlite_file.py` and the second half of `test_sqlite.py`. `stores/editing.py` is left out too: the
@@ -17,7 +17,7 @@ from typing import NamedTuple
 STORES = Path("src/duly/stores")
 LUA = STORES / "redis" / "lua"
 SQLITE = STORES / "sqlite"
-SQLITE_MODULES = ("room", "keep", "schedules", "settle", "claim", "jobs", "care", "store")
+SQLITE_MODULES = ("room", "keep", "schedules", "settle", "claim", "jobs", "care", "locks", "store")
 """In the order in which they import each other: the worker loads them anew in it."""
 
 

@@ -65,6 +65,7 @@ class Furnished:
         await shard.configure(limit=50)
         await self.store.beat(NODE, b"record", 60_000, ["default", "mail"])
         await self.store.lock("mine", "me", 60_000)
+        await self.store.lock("mine", "next", 60_000, waiting=60_000)
         for _ in range(3):
             clock.advance(4)  # the leases end, and this is no gap
             await other_claim(shard, clock)
@@ -159,6 +160,8 @@ VERBS: dict[str, Made] = {
     "beat": lambda f: f.store.beat("node 2", b"record", 60_000, ["third"]),
     "registry": lambda f: f.store.registry(),
     "lock": lambda f: f.store.lock("free", "me", 60_000),
+    "lock again": lambda f: f.store.lock("mine", "me", 60_000),
+    "lock in line": lambda f: f.store.lock("mine", "next", 60_000, waiting=60_000),
     "unlock": lambda f: f.store.unlock("mine", "me"),
 }
 """Each verb, called so that it has something to do."""

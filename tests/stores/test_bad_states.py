@@ -133,6 +133,7 @@ BAD: dict[str, tuple[Made, Any]] = {
     "steering what is not there": (lambda f: f.shard.steer("nobody", remove=True), False),
     "resuming what runs": (lambda f: f.shard.steer("s"), True),
     "a lock that another holds": (lambda f: f.store.lock("mine", "you", 1_000), None),
+    "a try of who waits": (lambda f: f.store.lock("mine", "next", 1_000), None),
     "an unlock by another": (lambda f: f.store.unlock("mine", "you"), False),
 }  # fmt: skip
 NUMBERS = {"claims", "clients", "meta", "calls", "shards"}
@@ -182,7 +183,10 @@ async def test_a_full_server_does_a_call_or_refuses_it_whole(start_server: Start
                 assert of_redis(client) == before, verb
             await store.close()
     assert refused >= {"enqueue", "put", "fire", "beat", "lock"}
-    assert not refused & {"claim", "claim again", "start", "renew", "settle", "cancel", "clear", "clear some", "unlock"}
+    assert not refused & {
+        *("claim", "claim again", "start", "renew", "settle", "cancel", "clear", "clear some"),
+        *("lock again", "lock in line", "unlock"),
+    }
 
 
 # --- half-way ----------------------------------------------------------------------------------------------------------

@@ -212,18 +212,53 @@ class TestLimits:
 
     async def test_a_locks_fence_outlives_the_lock_for_a_week(self, url: str, opened: Open, clock: ManualClock) -> None:
         store = await opened()
-        assert await store.lock("a", "one", 10_000)
+        assert await store.lock("a", "one", 10_000_000, places=2)
+        assert await store.lock("a", "two", 5_000_000, places=2)
+        assert await store.lock("a", "three", 10_000, places=2, waiting=3_000) is None
         if not url.startswith("sqlite"):  # the server forgets by its own clock
             with contextlib.closing(redis.Redis.from_url(url, protocol=2)) as client:
-                (key,) = client.scan_iter("{duly:lock:*}")
-                assert 10 + WEEK - 60 < client.ttl(key) <= 10 + WEEK
+                found = list(client.scan_iter("{duly:lock:*}*"))
+                assert len(found) == 4
+                for key in found:
+                    assert 10_000 + WEEK - 60 < client.ttl(key) <= 10_000 + WEEK
             return
-        clock.advance(10 + WEEK)
+        clock.advance(10_000 + WEEK)
         await store.lock("b", "one", 10_000)
         assert room(url, "locks") == 2
         clock.advance(0.001)
         await store.lock("b", "one", 10_000)
         assert room(url, "locks") == 1
+
+    async def test_who_held_or_awaited_a_lock_takes_no_room(self, url: str, opened: Open, clock: ManualClock) -> None:
+        store = await opened()
+
+        async def places() -> int:
+            if url.startswith("sqlite"):
+                return room(url, "lock_places")
+            with contextlib.closing(redis.Redis.from_url(url, protocol=2)) as client:
+                key = "{duly:lock:a}"
+                assert client.zcard(f"{key}:line") == client.zcard(f"{key}:waits")
+                assert client.hlen(key) == client.zcard(f"{key}:held") + client.exists(key)  # `fence`, and one for each
+                return int(client.zcard(f"{key}:held") + client.zcard(f"{key}:line"))
+
+        assert await store.lock("a", "one", 10_000)
+        assert await store.lock("a", "two", 10_000) is None
+        assert await store.lock("a", "two", 10_000, waiting=3_000) is None
+        assert await places() == 2
+        await store.unlock("a", "one")
+        assert await store.lock("a", "two", 10_000)
+        assert await places() == 1
+        assert await store.lock("a", "three", 10_000, waiting=3_000) is None
+        await store.unlock("a", "three")
+        assert await places() == 1
+        for owner in ("four", "five"):
+            assert await store.lock("a", owner, 10_000, waiting=3_000) is None
+        clock.advance(3)
+        assert await store.lock("a", "six", 10_000) is None
+        assert await places() == 1
+        clock.advance(7)
+        assert await store.lock("a", "six", 10_000)
+        assert await places() == 1
 
     # --- namespaces --------------------------------------------------------------------------------------------------
 
@@ -256,6 +291,14 @@ class TestLimits:
         assert await one.lock("report", "you", 10_000) is None
         assert await one.unlock("report", "me") is True
         assert await two.lock("report", "me", 10_000) is None
+        clock.advance(20)
+        last = await two.lock("report", "me", 10_000)
+        clock.shift(-3_600)
+        assert last is not None
+        assert await two.unlock("report", "me") is True
+        again = await two.lock("report", "me", 10_000)
+        assert again is not None
+        assert again > last
 
     async def test_what_is_forgotten_in_one_namespace_is_kept_in_another(
         self, url: str, opened: Open, clock: ManualClock
@@ -313,6 +356,52 @@ class TestServer:
             client.hdel("{duly:default}:jobs", "a")
             assert ids(await Node(shard, "n").claim()) == ["b"]
             assert client.zrange("{duly:default}:leased", 0, -1) == client.hkeys("{duly:default}:running") == [b"b"]
+        await store.close()
+
+    async def test_a_full_server_lets_who_is_known_keep_free_and_take_its_lock(
+        self, start_server: StartServer, kind: str, clock: ManualClock
+    ) -> None:
+        server = start_server(kind, "--maxmemory-policy", "noeviction")
+        store = open_store(server.url, clock=clock)
+        await store.connect()
+        fence = await store.lock("a", "one", 10_000)
+        assert await store.lock("a", "two", 10_000, waiting=3_000) is None
+        with server.client() as client:
+            client.config_set("maxmemory", 1)
+        for owner in ("three", "one"):
+            with pytest.raises(StoreFull):
+                await store.lock("b", owner, 10_000)
+        with pytest.raises(StoreFull):
+            await store.lock("a", "three", 10_000, waiting=3_000)
+        clock.advance(2)
+        assert await store.lock("a", "one", 10_000) == fence
+        assert await store.lock("a", "two", 10_000, waiting=3_000) is None
+        clock.advance(2)
+        assert await store.unlock("a", "one")
+        assert await store.lock("a", "two", 10_000)
+        await store.close()
+
+    @pytest.mark.parametrize("lost", ["", ":held", ":line", ":waits"])
+    async def test_a_lock_of_which_a_key_was_evicted_has_one_holder_and_goes_on(
+        self, redis_url: str, redis_server: Server, kind: str, clock: ManualClock, lost: str
+    ) -> None:
+        store = open_store(redis_url, clock=clock)
+        await store.connect()
+        first = await store.lock("a", "one", 10_000)
+        assert first is not None
+        for owner in ("two", "dead") if lost == ":held" else ("dead", "two"):
+            assert await store.lock("a", owner, 10_000, waiting=3_000) is None
+        with redis_server.client() as client:
+            assert client.delete("{duly:lock:a}" + lost) == 1
+        clock.advance(1)
+        fences = [await store.lock("a", owner, 10_000, waiting=3_000) for owner in ("two", "one")]
+        assert sum(fence is not None for fence in fences) <= 1
+        for _ in range(4):
+            clock.advance(2.5)
+            await store.lock("a", "two", 10_000, waiting=3_000)
+        second = await store.lock("a", "two", 10_000, waiting=3_000)
+        assert second is not None
+        assert second > first
         await store.close()
 
     async def test_a_unique_key_is_free_when_its_job_was_evicted(

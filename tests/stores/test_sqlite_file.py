@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from duly import Scheduler
 from duly.errors import FormatError, InvalidURL, StoreFull, StoreRefused, StoreUnavailable
-from duly.stores.base import Examined, Finding
+from duly.stores.capabilities import Examined, Finding
 from duly.stores.sqlite import checkpoint, file, forks, health
 from duly.stores.sqlite.store import SqliteStore
 from duly.testing.conformance.kit import BOUND, Client, Node, job, schedule, settlement
@@ -49,6 +50,34 @@ async def in_thread(store: SqliteStore, work: Callable[[sqlite3.Connection], Any
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_of_this_format_with_fewer_tables_gets_the_others_and_keeps_its_locks(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.connect()
+    fence = await store.lock("held", "one", 60_000)
+    assert await store.lock("over", "one", 1)
+    await Client(store.shard("default")).push(job("a"))
+    await store.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:  # as it was when a lock had no places
+        db.execute("UPDATE locks SET owner='one'")
+        db.execute("DROP TABLE lock_places")
+        db.execute("DROP INDEX locks_until")
+    for _ in range(2):
+        await store.connect()
+        assert await store.lock("held", "two", 60_000) is None
+        assert await store.lock("held", "one", 60_000) == fence
+        assert await store.lock("over", "two", 60_000)
+        assert (await store.shard("default").sizes()).pending == 1
+        await store.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT value FROM meta").fetchall() == [(1,)]
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name='locks_until'").fetchone() == (1,)
+
+
+def test_every_table_of_the_schema_is_looked_for() -> None:
+    made = re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", "".join(file._schema()))
+    assert set(made) == file.TABLES
 
 
 async def test_reopening_keeps_everything(tmp_path: Path) -> None:

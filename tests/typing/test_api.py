@@ -22,8 +22,10 @@ from duly import (
     Retry,
     RetryIn,
     Scheduler,
+    Semaphore,
     Snooze,
     SyncJobHandle,
+    SyncLock,
     Task,
     Unique,
     at,
@@ -212,6 +214,11 @@ async def the_rest_of_the_surface_is_typed() -> None:
         assert_type(lock, Lock)
         assert_type(lock.fence, int)
     assert_type(await scheduler.try_lock("user:1"), Lock | None)
+    async with scheduler.semaphore("mail", 5, timeout=10, on_loss="cancel") as semaphore:
+        assert_type(semaphore, Semaphore)
+    assert_type(await scheduler.try_semaphore("mail", 5), Semaphore | None)
+    assert_type(scheduler.sync.try_lock("user:1"), SyncLock | None)
+    scheduler.lock("report", on_loss="ignore")  # type: ignore[arg-type]
     assert_type(await scheduler.clear(), int)
     scheduler.lock(5)  # type: ignore[arg-type]
 

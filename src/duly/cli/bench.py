@@ -22,7 +22,7 @@ from duly.config import masked
 from duly.identity import new_name
 from duly.runtime.process import loop_factory
 from duly.scheduler import Scheduler
-from duly.stores.base import Forgetful
+from duly.stores.capabilities import Forgetful
 
 PUSHERS = 100
 CHUNK = 1_000

@@ -16,7 +16,8 @@ from duly.clock import SYSTEM_CLOCK
 from duly.runtime.node import NodeRecord
 from duly.runtime.tzdata import UNKNOWN, tzdata_version
 from duly.scheduler import Scheduler
-from duly.stores.base import MAX_BATCH, Examined, Finding, Registry, Sizes, Store
+from duly.stores.base import MAX_BATCH, Registry, Sizes, Store
+from duly.stores.capabilities import Examined, Finding
 from duly.version import __version__
 
 CALLS = 20
@@ -30,6 +31,8 @@ BROKEN = {
     "silent": ("schedule", "without a moment to be looked at"),
 }
 """What `reconcile` finds when something is broken, in words."""
+MOVED_MS = 86_400_000
+"""How long a failover is spoken of."""
 CLOCKS_APART = 5.0
 """Seconds; harmless to duly, but the machine's logs and the store's times do not match any more."""
 
@@ -86,6 +89,12 @@ async def check_cluster(scheduler: Scheduler) -> list[Finding]:
             findings.append(await _unserved(scheduler, queue, size, registry))
         if size.paused:
             findings.append(Finding("warning", f"queue {queue!r} is paused", f"duly queues resume {queue}"))
+        if size.moved_at > size.now - MOVED_MS:
+            ago = lasting((size.now - size.moved_at) / 1000)
+            what = (
+                f"{ago} ago another process of the server began to answer for queue {queue!r}: a failover, or a restart"
+            )
+            findings.append(Finding("warning", what, "see its log; what the former one had not copied or kept is lost"))
         if size.dead:
             jobs = f"{counted(size.dead, 'job')} {_are(size.dead)} dead in queue {queue!r}"
             findings.append(Finding("warning", jobs, f"duly jobs list --state dead --queue {queue}"))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from duly.cli.application import find_scheduler
-from duly.config import DEFAULT_URL, resolve_url
+from duly.config import DEFAULT_URL, resolve_urls
 from duly.errors import ConfigurationError, EncodingError, InvalidArguments, StoreUnavailable, TaskError, TooLarge
 from duly.scheduler import Scheduler
 
@@ -42,7 +42,7 @@ def with_store(*, creates: bool = False, connected: bool = True) -> Callable[[Wo
 
 
 OPTIONS = (
-    click.option("--url", metavar="URL", help="Where state lives; else $DULY_URL, else sqlite:///duly.db."),
+    click.option("--url", metavar="URL", help="Where state lives (several servers: with spaces between); else $DULY_URL, else sqlite:///duly.db."),
     click.option("--namespace", metavar="NAME", help="The application's namespace; else $DULY_NAMESPACE, else duly."),
     click.option("-s", "--scheduler", "target", metavar="MODULE:ATTRIBUTE",
                  help="Take both from an application's scheduler, such as app:scheduler."),
@@ -95,6 +95,6 @@ def _require_file(url: str) -> None:
 
     path = Path(read_url(url).path)
     if not path.exists():
-        if url == DEFAULT_URL == resolve_url(None):
+        if (url,) == (DEFAULT_URL,) == resolve_urls(None):
             raise click.ClickException(f"there is no {path} here; give --url or set DULY_URL")
         raise click.ClickException(f"there is no file {path}, so nothing was pushed to {url}; is the URL right?")

@@ -10,7 +10,7 @@ from duly.cli.grouping import json_option
 from duly.cli.output import show_json, show_record
 from duly.errors import StoreError
 from duly.scheduler import Scheduler
-from duly.stores.base import Finding
+from duly.stores.capabilities import Finding
 
 SOME = 50_000
 """Entries looked at without --full."""

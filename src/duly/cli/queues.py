@@ -15,7 +15,8 @@ from duly.cli.grouping import ListedGroup, json_option
 from duly.cli.lookup import known_queues
 from duly.cli.nodes import nodes_of
 from duly.cli.output import Column, counted, progress, show_json, show_record, show_table
-from duly.scheduler import CLEAR_STEP, Scheduler
+from duly.handle import clear as clear_shard
+from duly.scheduler import Scheduler
 from duly.stores.base import Sizes
 
 
@@ -132,14 +133,8 @@ async def clear(scheduler: Scheduler, queue: str, yes: bool, schedules: bool, js
     if not yes:
         _confirm(queue, jobs, sizes.schedules if schedules else 0)
     removed_schedules = await scheduler.schedules.clear(queue=queue) if schedules else 0
-    removed, cursor, until = 0, "", sizes.now
     with progress(f"clearing {queue}", jobs) as advance:
-        while True:
-            count, cursor, until = await scheduler.shard(queue).clear(cursor, until, CLEAR_STEP)
-            removed += count
-            advance(count)
-            if not cursor:
-                break
+        removed = await clear_shard(scheduler.shard(queue), until=sizes.now, removed=advance)
     words = (
         counted(removed, "job") + (f" and {counted(removed_schedules, 'schedule')}" if schedules else "") + " removed"
     )

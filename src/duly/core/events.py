@@ -23,6 +23,7 @@ NAMES = (
     "node.gap",
     "node.clock",
     "node.hung",
+    "node.failover",
 )
 
 

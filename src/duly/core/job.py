@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from duly.config import not_a_partition
 from duly.core.retry import DEFAULT_RETRY, NO_RETRY, Retry
 from duly.errors import InvalidOption, nearest
 
@@ -112,11 +113,13 @@ def due_after(now_us: int, delay: int) -> int:
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who held a job before the caller took it over."""
+    """Who held a job before the caller took it over. started: the start is marked. doubtful: it is not, but the server of
+    that time may have been lost with the mark."""
 
     fence: int
     node: str
     started: bool
+    doubtful: bool = False
 
 
 class Claimed(msgspec.Struct):
@@ -177,6 +180,11 @@ def text(name: str, value: Any) -> str:
     if any(ord(c) < 32 or c in "{}" or "\ud800" <= c <= "\udfff" for c in value):
         raise InvalidOption(f"{name}={value!r}: no control characters, no braces and no lone surrogates, please")
     return value
+
+
+def queue_name(value: Any) -> str:
+    """A queue's name. Raises InvalidOption."""
+    return not_a_partition(text("queue", value))
 
 
 def _priority(value: Any) -> int:
@@ -255,7 +263,7 @@ def _retry_timeout(value: Any) -> float:
 
 _CHECKS: Mapping[str, Any] = {
     "name": lambda v: text("name", v),
-    "queue": lambda v: text("queue", v),
+    "queue": queue_name,
     "priority": _priority,
     "delay": lambda v: duration("delay", v),
     "at": lambda v: moment("at", v),

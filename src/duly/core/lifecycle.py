@@ -66,10 +66,9 @@ def admit(job: Claimed, policy: Policy, now: int) -> Outcome | None:
     if job.cancelled:
         return Outcome(Ending.CANCELLED, reason="cancelled before it ran")
     if job.before is not None:
-        if job.before.started and policy.at_most_once:
-            return Outcome(
-                Ending.LOST, reason=f"its node {job.before.node} vanished after the start; it may not start again"
-            )
+        if policy.at_most_once and (job.before.started or job.before.doubtful):
+            when = "after the start" if job.before.started else "and the server too, which may have known of its start"
+            return Outcome(Ending.LOST, reason=f"its node {job.before.node} vanished {when}; it may not start again")
         # A suspect's start is marked: one whose node fell before that waited beside the culprit. The first crash has no mark.
         if job.crashes >= policy.max_crashes and (job.before.started or job.crashes == 1):
             return Outcome(Ending.CRASHED, reason=f"its node was lost {job.crashes} times, last {job.before.node}")

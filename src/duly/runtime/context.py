@@ -11,6 +11,7 @@ import msgspec
 from duly.core import codec
 from duly.core.codec import Envelope
 from duly.core.job import Claimed
+from duly.core.shards import slot_of, with_slot
 from duly.errors import InvalidOption
 
 
@@ -122,8 +123,12 @@ class Context:
             raise InvalidOption(
                 f"ctx.push({task!r}, …) takes a task, or a task with options, not a {type(task).__name__}"
             )
-        request = make(*args, **kwargs)
-        self._run.children.append(request)
+        request, run = make(*args, **kwargs), self._run
+        if request.queue == run.queue and not request.new.named and request.new.unique is None:
+            # in its parent's shard, where it is kept together with its end
+            new = msgspec.structs.replace(request.new, id=with_slot(request.new.id, slot_of(run.job.id)))
+            request = msgspec.structs.replace(request, new=new)
+        run.children.append(request)
         return request.new.id  # type: ignore[no-any-return]
 
 

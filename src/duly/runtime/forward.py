@@ -1,12 +1,12 @@
-"""Children for other queues. A job and its children are settled in one step, and a step is atomic within one queue only:
-a child for another queue therefore travels as a forward, a job of the parent's own queue whose run enqueues the child there.
+"""Children for other shards. A job and its children are settled in one step, and a step is atomic within one shard only:
+a child for another one therefore travels as a forward, a job of the parent's own shard whose run enqueues the child there.
 
 The child keeps its id, and is enqueued as an id that the user gave: a forward that runs twice adds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -15,7 +15,6 @@ from duly.core.job import NewJob, Options
 from duly.core.retry import Retry
 from duly.identity import new_job_id
 from duly.runtime.handler import Handler
-from duly.runtime.producer import Producer
 
 TASK = "duly:forward"
 
@@ -30,10 +29,10 @@ def forward(queue: str, child: NewJob) -> NewJob:
     return NewJob(new_job_id(), body, priority=child.priority)
 
 
-def forwarder(producer_of: Callable[[str], Producer]) -> Handler:
+def forwarder(enqueue: Callable[[str, NewJob], Awaitable[object]]) -> Handler:
     """The handler of forwards, on every node; it never gives up."""
 
     async def bring(queue: str, child: bytes) -> None:
-        await producer_of(queue).push(msgspec.msgpack.decode(child, type=NewJob))
+        await enqueue(queue, msgspec.msgpack.decode(child, type=NewJob))
 
     return Handler(TASK, bring, Options(name=TASK, retry=Retry(limit=None, delay=1, backoff=2, max_delay=60)))

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from duly.clock import Clock
 from duly.config import Config
-from duly.runtime.loop import Loop
+from duly.core.shards import Place
+from duly.runtime.loop import Loop, all_of
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Renewal, Renewed, Shard, Store
 
@@ -29,7 +30,7 @@ class Holder(Protocol):
     """Whose leases are kept."""
 
     runs: dict[str, Run]
-    queue: str
+    place: Place
 
 
 class Heartbeat:
@@ -48,17 +49,22 @@ class Heartbeat:
         early = self._last_renewal + LEAST_PAUSE - now
         if early > 0:
             return early
-        shortest = self.config.lease
-        for holder in self.holders:
+        shortest, calls = self.config.lease, []
+        for holder in list(self.holders):
             held = [run for run in holder.runs.copy().values() if self._keeps(run, now)]
             if held:
                 shortest = min(shortest, min(run.lease for run in held) / 1000)
-                await self._renew(self.store.shard(holder.queue), held)
-                self._last_renewal = now
+                calls.append(self._renew(self.store.shard(holder.place.name), held))
+        if calls:
+            self._last_renewal = now
         if now >= self._last_beat + BEAT_SECONDS:
-            await self.store.beat(self.node, self.record(), int(3 * BEAT_SECONDS * 1000), self.config.queues)
-            self._last_beat = now
+            calls.append(self._beat(now))
+        await all_of(calls)
         return shortest / RENEWALS_IN_A_LEASE
+
+    async def _beat(self, now: float) -> None:
+        await self.store.beat(self.node, self.record(), int(3 * BEAT_SECONDS * 1000), self.config.queues)
+        self._last_beat = now
 
     def _keeps(self, run: Run, now: float) -> bool:
         return run.deadline is None or now < run.deadline
@@ -104,7 +110,7 @@ class HeartbeatThread:
     async def _serve(self) -> None:
         config = self._heartbeat.config
         self._loop = asyncio.get_running_loop()
-        self._service = Loop("heartbeat", self._heartbeat.tick, config.logger, config.lease / 6)
+        self._service = Loop("heartbeat", self._heartbeat.tick, config.logger, config.longest_pause)
         self._ready.set()
         try:
             await self._service.run()

@@ -13,6 +13,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from duly.core.lifecycle import Change
+from duly.core.shards import Place
 from duly.errors import StoreError, StoreUncertain
 from duly.runtime.alarm import EXACT_FROM, Ahead, Alarm
 from duly.runtime.loop import Backoff
@@ -38,8 +39,8 @@ UNWRITABLE = Change("dead", reason="failed: its end could not be written, see th
 class Line:
     """One shard as a worker sees it."""
 
-    def __init__(self, worker: Worker, shard: Shard) -> None:
-        self.worker, self.shard, self.queue = worker, shard, shard.queue
+    def __init__(self, worker: Worker, place: Place, shard: Shard) -> None:
+        self.worker, self.place, self.shard, self.queue = worker, place, shard, place.queue
         self.runs: dict[str, Run] = {}
         self._outbox: list[tuple[Run, Settlement]] = []
         self._sent: list[tuple[Run, Settlement]] = []
@@ -53,7 +54,7 @@ class Line:
         self._alarm = Alarm(worker.clock)
         self._poll: asyncio.TimerHandle | None = None
         self._sleeper: asyncio.Task[None] | None = None
-        self._backoff = Backoff(worker.config.lease / 6)
+        self._backoff = Backoff(worker.config.longest_pause)
         self._closing = False
         self._careful = 0
         self._claimed_at = 0.0
@@ -79,6 +80,11 @@ class Line:
     def slot_freed(self) -> None:
         if self._hungry:
             self._bell.set()
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether it would claim, or is about to; it is not while it sleeps until something is due."""
+        return self._hungry
 
     @property
     def unsettled(self) -> int:
@@ -113,7 +119,7 @@ class Line:
             await self.exchange()
             self._careful = max(0, self._careful - 1)
         except Exception:
-            self.worker.logger.exception("queue %s: an exchange failed", self.queue)
+            self.worker.logger.exception("queue %s: an exchange failed", self.place.shown)
             self._settle_n += 1
             sent, self._sent = self._sent, []
             if len(sent) == 1:
@@ -136,7 +142,7 @@ class Line:
 
     def _may_claim(self) -> bool:
         worker = self.worker
-        return worker.claiming and worker.free > 0 and self.unsettled < MOST_UNSETTLED * worker.config.concurrency
+        return worker.claiming and worker.slots.free > 0 and self.unsettled < MOST_UNSETTLED * worker.config.concurrency
 
     def _needs_exchange(self) -> bool:
         if self._outbox or self._sent or self._claim_open:
@@ -147,7 +153,7 @@ class Line:
         """Idle: block on the shard's token, on a connection of its own; full: look again in a moment."""
         if not self.worker.claiming:
             return
-        if self.worker.free <= 0:
+        if self.worker.slots.free <= 0:
             if self._poll is None:
                 self._poll = asyncio.get_running_loop().call_later(FULL_POLL, self._look_while_full)
         elif self._sleeper is None or self._sleeper.done():
@@ -205,10 +211,10 @@ class Line:
         config = self.worker.config
         self._claimed_at = self.worker.clock.monotonic()
         if not self._claim_open:
-            self.reserved = self.worker.reserve() if self._may_claim() else 0
+            self._hungry = False
+            self.reserved = self.worker.slots.reserve() if self._may_claim() else 0
             self._claim_open = True
             self._pass_on = False
-            self._hungry = False
         return self.shard.claim(
             self.worker.node, self._claim_n, self.reserved, config.lease_ms, self.worker.shortest_lease
         )
@@ -258,7 +264,7 @@ class Line:
         self._claim_n += 1
         self._claim_open = False
         limit, self.reserved = self.reserved, 0
-        self.worker.release(limit - len(batch.jobs))
+        self.worker.slots.release(limit - len(batch.jobs))
         if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True
         elif batch.wait_us is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from duly.clock import Clock
@@ -46,6 +46,13 @@ async def insist(call: Callable[[], Awaitable[T]], seconds: float, clock: Clock,
                 said = True
                 logger.warning("%s; waiting for it, for at most %g s", error, seconds)
             await asyncio.sleep(pause)
+
+
+async def all_of(calls: Iterable[Awaitable[object]]) -> None:
+    """Make all calls side by side: one that fails keeps no other from being made. Raises the first error of them."""
+    for answer in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
 
 
 class Loop:

@@ -19,6 +19,7 @@ from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
 from duly.runtime.heartbeat import RENEWALS_IN_A_LEASE, Heartbeat, HeartbeatThread
+from duly.runtime.line import Line
 from duly.runtime.locate import require_guarded
 from duly.runtime.loop import Loop
 from duly.runtime.middleware import Middleware
@@ -26,7 +27,8 @@ from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
 from duly.runtime.tzdata import tzdata_version
 from duly.runtime.worker import Handlers, Worker
-from duly.stores.base import Renewed, Store
+from duly.stores.base import Renewed
+from duly.stores.shards import Shards
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
@@ -52,29 +54,51 @@ class Node:
     keeper = HeartbeatThread
     """What runs the heartbeat; a simulation has no threads."""
 
-    def __init__(self, store: Store, config: Config, handlers: Handlers, clock: Clock, emitter: Emitter,
+    def __init__(self, shards: Shards, config: Config, handlers: Handlers, clock: Clock, emitter: Emitter,
                  middleware: Sequence[Middleware] = (), version: str = "") -> None:  # fmt: skip
         require_guarded()
         self.id = new_name()
         self.config, self.emitter, self.version = config, emitter, version
-        self.worker = Worker(self.id, store, config, handlers, clock, emitter, middleware)
-        self.ticker = Ticker(self.id, config, emitter, clock)
+        self.worker = Worker(self.id, shards, config, handlers, clock, emitter, middleware)
+        self.tickers: dict[Line, Ticker] = {}
         # A renewal over a connection that fell silent is given up in time for another one, before the lease ends.
         patience = self.worker.shortest_lease / 1000 / RENEWALS_IN_A_LEASE
         self.heartbeat = Heartbeat(
-            self.id, store.sibling(patience), config, clock, self.worker.lines, self.record, self._deliver
+            self.id, shards.store.sibling(patience), config, clock, self.worker.lines, self.record, self._deliver
         )
-        self._ticks = Loop("ticker", self.ticker.tick, config.logger, config.lease / 6)
-        caretaker = Caretaker([line.shard for line in self.worker.lines], config.logger)
-        self._care = Loop("caretaker", caretaker.tick, config.logger, cap=60)
+        self._caretaker = Caretaker(config.logger)
+        self._loops = [Loop("caretaker", self._caretaker.tick, config.logger, cap=60)]
         self._services: list[asyncio.Task[None]] = []
         self._thread = self.keeper(self.heartbeat)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.manifest: Manifest | None = None
-        self._loops = [self._ticks, self._care]
-        self.ticker.wake = self._ticks.wake
-        self.worker.looks_due = self.ticker.looks_due
+        self.worker.looks_due = lambda line, ahead: self.tickers[line].looks_due(ahead)
         self.worker.nudge = self._thread.nudge
+        self.worker.server_moved = self._repair
+        for line in self.worker.lines:
+            self._attend(line)
+
+    def _repair(self, line: Line) -> None:
+        """Look at all of a shard now."""
+        self._caretaker.hurry(line)
+        self._loops[0].wake()
+
+    def _attend(self, line: Line) -> Loop:
+        """The services of one line; the loop of its ticker."""
+        ticker = self.tickers[line] = Ticker(self.id, line, self.emitter, self.worker.clock)
+        loop = Loop(f"ticker of {line.place.shown}", ticker.tick, self.config.logger, self.config.longest_pause)
+        ticker.wake = loop.wake
+        self._caretaker.add(line)
+        self._loops.append(loop)
+        return loop
+
+    def serve_new_shards(self) -> None:
+        """The map has changed: claim from the shards that have come."""
+        added = self.worker.add_lines()
+        loops = [self._attend(line) for line in added]
+        assert self._loop is not None
+        self._services += [self._loop.create_task(loop.run()) for loop in loops]
+        self.worker.run_lines(added)
 
     def serve(self, name: str, tick: Callable[[], Awaitable[float | None]]) -> None:
         """One more service beside the node's own, from `start` to `stop`."""

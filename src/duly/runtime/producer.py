@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from duly.clock import Clock
 from duly.core.job import NewJob
-from duly.errors import PushUncertain, StoreError, StoreFull, StoreUnavailable, StoreUncertain
+from duly.errors import PushUncertain, StaleMap, StoreError, StoreFull, StoreUnavailable, StoreUncertain
 from duly.identity import generation, new_name
 from duly.runtime.loop import Backoff
-from duly.stores.base import MAX_BATCH, Answer, Shard, Store
+from duly.stores.base import MAX_BATCH, Answer, Shard
+from duly.stores.shards import Shards
 
 MAX_BYTES = 4_000_000
 """How much one enqueue call carries at most, so that no call blocks the store for long."""
@@ -31,9 +32,9 @@ def bytes_of(job: NewJob) -> int:
 class Producer:
     """Pushes to one shard, for one event loop."""
 
-    def __init__(self, shard: Shard, push_timeout: float, clock: Clock, store: Store) -> None:
-        self.shard, self.push_timeout, self.clock, self._store = shard, push_timeout, clock, store
-        self._registered = False
+    def __init__(self, shard: Shard, push_timeout: float, clock: Clock, shards: Shards) -> None:
+        self.shard, self.push_timeout, self.clock, self._shards = shard, push_timeout, clock, shards
+        self._epoch = shards.map.epoch
         self._client, self._generation, self._n = new_name(), generation(), 0
         self._waiting: list[tuple[NewJob, asyncio.Future[Answer]]] = []
         self._sender: asyncio.Task[None] | None = None
@@ -54,12 +55,6 @@ class Producer:
     async def push_batch(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """Enqueue up to MAX_BATCH jobs, all or none, in one call."""
         return await self._enqueue(jobs)
-
-    async def register(self) -> None:
-        """The queue becomes known, so that people and `clear` find it; once is enough."""
-        if not self._registered:
-            await self._store.beat("", b"", 1, [self.shard.queue])
-            self._registered = True
 
     async def _send(self) -> None:
         try:
@@ -101,16 +96,27 @@ class Producer:
         backoff, sent = Backoff(LONGEST_PAUSE), False
         while True:
             try:
-                await self.register()
-                return await self.shard.enqueue(self._client, n, jobs)
-            except (StoreUncertain, StoreUnavailable) as error:
+                await self._shards.ensure(self.shard.queue)
+                if not sent:
+                    self._require_present_map()
+                return await self.shard.enqueue(self._client, n, jobs, self._epoch)
+            except (StoreUncertain, StoreUnavailable, StaleMap) as error:
                 sent = sent or isinstance(error, StoreUncertain)
+                if isinstance(error, StaleMap):  # refused: neither this call nor one before it was applied
+                    sent = False
+                    await self._shards.refresh()
+                    self._require_present_map()
                 pause = backoff.pause()
                 if self.clock.monotonic() + pause >= until:
                     if sent:
                         raise PushUncertain([job.id for job in jobs], str(error)) from error
-                    raise
+                    raise StoreUnavailable(str(error)) from error
                 await asyncio.sleep(pause)
+
+    def _require_present_map(self) -> None:
+        """Raises StaleMap if the jobs may belong elsewhere by now."""
+        if self._shards.map.epoch != self._epoch:
+            raise StaleMap(f"the map of shards is at epoch {self._shards.map.epoch}, not {self._epoch} any more")
 
     async def close(self) -> None:
         """Wait until everything pushed is answered."""

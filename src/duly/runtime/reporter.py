@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
+from duly.config import Config
 from duly.core.lifecycle import Change
 from duly.core.outcome import Ending, Outcome
 from duly.runtime.emitter import Emitter
@@ -20,9 +20,10 @@ QUIET = (Ending.RETURNED, Ending.SNOOZED, Ending.HANDED_BACK, Ending.INTERRUPTED
 class Reporter:
     """Logs and emits for one worker."""
 
-    def __init__(self, logger: logging.Logger, emitter: Emitter) -> None:
-        self.logger, self._emitter = logger, emitter
-        self._away = False
+    def __init__(self, node: str, config: Config, emitter: Emitter) -> None:
+        self.logger, self._emitter = config.logger, emitter
+        self._node, self._master = node, config.master
+        self._away: dict[int, set[Line]] = {}
 
     @property
     def listens(self) -> bool:
@@ -52,29 +53,51 @@ class Reporter:
         nodes = sorted({job.before.node[:8] for job in batch.jobs if job.before is not None})
         if nodes:
             count = sum(job.before is not None for job in batch.jobs)
-            self.logger.warning("queue %s: took over %d job(s) of node(s) %s", line.queue, count, ", ".join(nodes))
+            self.logger.warning(
+                "queue %s: took over %d job(s) of node(s) %s", line.place.shown, count, ", ".join(nodes)
+            )
 
     def gap(self, line: Line, batch: Batch) -> None:
         """The store was away, or its clock jumped: ended leases are left alone for a moment."""
         if batch.backwards_ms:
-            self.logger.warning("queue %s: the store's clock went back by %d ms", line.queue, batch.backwards_ms)
+            self.logger.warning("queue %s: the store's clock went back by %d ms", line.place.shown, batch.backwards_ms)
             self._emitter.emit("node.clock", queue=line.queue, backwards_ms=batch.backwards_ms)
+        if batch.moved:
+            self.logger.warning(
+                "queue %s: another process of the server answers than before (a failover, or a restart); what the former "
+                "one had not passed on or kept is lost; looking for what that broke",
+                line.place.shown,
+            )
+            self._emitter.emit("node.failover", queue=line.queue, server=line.place.server)
         if batch.gap:
             self.logger.info(
-                "queue %s: the store was not called for a while; ended leases wait for their nodes", line.queue
+                "queue %s: the store was not called for a while; ended leases wait for their nodes", line.place.shown
             )
             self._emitter.emit("node.gap", queue=line.queue)
 
     def lost(self, line: Line, error: BaseException) -> None:
-        """The store did not answer; said once, until it answers again."""
-        if not self._away:
-            self._away = True
-            self.logger.warning("queue %s: %s", line.queue, error)
-            self._emitter.emit("disconnected", queue=line.queue, reason=str(error))
+        """A server did not answer; said once, until it answers all its queues again. Without the master the node is offline."""
+        server = line.place.server
+        if server in self._away:
+            self._away[server].add(line)
+            return
+        self._away[server] = {line}
+        self.logger.warning("queue %s: %s", line.place.shown, error)
+        self._emitter.emit("disconnected", queue=line.queue, server=server, reason=str(error))
+        if server == self._master:
+            self._emitter.emit("offline", node=self._node, reason=str(error))
 
     def found(self, line: Line) -> None:
         """The store answers."""
-        if self._away:
-            self._away = False
-            self.logger.info("queue %s: the store answers again", line.queue)
-            self._emitter.emit("reconnected", queue=line.queue)
+        if not self._away:
+            return
+        server = line.place.server
+        lines = self._away.get(server, set())
+        lines.discard(line)
+        if lines or server not in self._away:
+            return
+        del self._away[server]
+        self.logger.info("queue %s: the store answers again", line.place.shown)
+        self._emitter.emit("reconnected", queue=line.queue, server=server)
+        if server == self._master:
+            self._emitter.emit("online", node=self._node)

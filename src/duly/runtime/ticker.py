@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
 from duly.clock import Clock
-from duly.config import Config
 from duly.core import schedule as planning
 from duly.core.schedule import Definition
 from duly.runtime.alarm import Ahead, until
@@ -19,9 +18,10 @@ from duly.stores.base import Due, Firing, ScheduleRecord, Shard
 BATCH = 100
 """Schedules looked at in one step."""
 BATCHES = 20
-"""Steps, one after the other, before it is another queue's turn."""
+"""Steps, one after the other, before a stop is heard."""
 GATHER = 0.004
 """Seconds between two looks: at 1,667 ticks a second that takes half of the work away."""
+NOW = Ahead(0, 0.0)
 AHEAD_MS = 1_000
 """The farthest that a moment ahead may be, by the store's clock, to be what was meant."""
 
@@ -70,45 +70,44 @@ async def fire_due(shard: Shard, node: str, due: Due) -> list[str]:
 
 
 class Ticker:
-    """The service of a node: looks at shards in which a claim saw something due."""
+    """A service of a node, one for each of its lines: looks at the shard when a claim saw something due there."""
 
-    def __init__(self, node: str, config: Config, emitter: Emitter, clock: Clock) -> None:
-        self.node, self.config, self.emitter, self.clock = node, config, emitter, clock
-        self._lines: dict[Line, Ahead | None] = {}
+    def __init__(self, node: str, line: Line, emitter: Emitter, clock: Clock) -> None:
+        self.node, self.line, self.emitter, self.clock = node, line, emitter, clock
+        self._asked: Ahead | None = None
         self._looked = float("-inf")
-        self.wake: Any = lambda: None
+        self.wake: Callable[[], None] = lambda: None
 
-    def looks_due(self, line: Line, ahead: Ahead | None = None) -> None:
+    def looks_due(self, ahead: Ahead | None = None) -> None:
         """A claim saw a schedule that wants a look, or will in a moment. While one is taken, that is said again by the
         claim after it."""
-        if line not in self._lines:
-            self._lines[line] = ahead
+        if self._asked is None:
+            self._asked = ahead or NOW
             self.wake()
 
     async def tick(self) -> float | None:
         """Fire what is due; returns None (the next call is asked for by `wake`), or 0 if there may be more."""
-        while self._lines:
-            line, ahead = next(iter(self._lines.items()))
-            if ahead is None:  # of very many schedules, those of a few milliseconds are looked at together
+        while self._asked is not None:
+            if self._asked is NOW:  # of very many schedules, those of a few milliseconds are looked at together
                 await asyncio.sleep(max(0.0, self._looked + GATHER - self.clock.monotonic()))
-            is_done = await self._catch_up(line, ahead or Ahead(0, 0.0))
+            is_done = await self._catch_up(self._asked)
             self._looked = self.clock.monotonic() if is_done else float("-inf")
-            del self._lines[line]
-            line.rouse()  # for the next moment, and for what came due meanwhile
-            if not is_done:  # other queues come next, and a stop is heard
-                self._lines[line] = None
+            self._asked = None if is_done else NOW
+            self.line.rouse()  # for the next moment, and for what came due meanwhile
+            if not is_done:
                 return 0.0
         return None
 
-    async def _catch_up(self, line: Line, ahead: Ahead) -> bool:
+    async def _catch_up(self, ahead: Ahead) -> bool:
         """Batch after batch, BATCHES of them at most; False if there may be more. The store looks for the next one, and
         writes the one before, while this one is planned.
 
         Of a moment ahead, the first batch is fetched and planned before, and written when it has come.
         """
+        line = self.line
         due, left = await line.shard.due(BATCH, ahead.nominal), BATCHES
         if ahead.nominal > due.now + AHEAD_MS:  # the store's clock has gone back meanwhile
-            ahead = Ahead(0, 0.0)
+            ahead = NOW
         writing: asyncio.Task[None] | None = None
         following: asyncio.Task[Due] | None = None
         try:
@@ -124,7 +123,7 @@ class Ticker:
                         return True
                 if writing is not None:
                     await writing
-                writing = asyncio.create_task(self._write(line, firings))
+                writing = asyncio.create_task(self._write(firings))
                 if following is None:
                     line.rouse()  # the claim of the jobs just made travels right behind
                     break
@@ -138,7 +137,8 @@ class Ticker:
             await asyncio.gather(*under_way, return_exceptions=True)  # those that are done have been heard then, too
         return left > 0
 
-    async def _write(self, line: Line, firings: list[Firing]) -> None:
+    async def _write(self, firings: list[Firing]) -> None:
+        line = self.line
         answers = await line.shard.fire(self.node, firings) if firings else []
         if not self.emitter.listeners:
             return

@@ -28,12 +28,9 @@ from duly.runtime.line import Line
 from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
 from duly.runtime.run import Run
-from duly.stores.base import Batch, Renewed, Settled, Settlement, Store
-
-MAX_CLAIM = 500
-"""Jobs in one claim at most, however many slots there are."""
-HOLD_SHARE = 2
-"""A claim takes at most this part of the slots, so that one half runs while the other travels."""
+from duly.runtime.slots import Slots
+from duly.stores.base import Batch, Renewed, Settled, Settlement
+from duly.stores.shards import Shards
 
 
 class Handlers(Protocol):
@@ -47,18 +44,17 @@ class Handlers(Protocol):
 class Worker:
     """Runs jobs of the configured queues on one event loop."""
 
-    def __init__(self, node: str, store: Store, config: Config, handlers: Handlers, clock: Clock,
+    def __init__(self, node: str, shards: Shards, config: Config, handlers: Handlers, clock: Clock,
                  emitter: Emitter, middleware: Sequence[Middleware] = ()) -> None:  # fmt: skip
-        self.node, self.config, self.handlers, self.clock = node, config, handlers, clock
+        self.node, self.shards, self.config, self.handlers, self.clock = node, shards, config, handlers, clock
         self.logger = config.logger
-        self.reporter = Reporter(config.logger, emitter)
+        self.reporter = Reporter(node, config, emitter)
         self.state: Any = None
-        self.free = config.concurrency
         self.claiming = False
         self.looks_due: Callable[[Line, Ahead | None], None] = lambda _line, _ahead: None
+        self.server_moved: Callable[[Line], None] = lambda _line: None
         self.nudge: Callable[[], None] = lambda: None
         self.run_ended: Callable[[], None] = lambda: None
-        self._share = max(1, config.concurrency // HOLD_SHARE)
         self._suspect: Run | None = None
         self._dropped: dict[Run, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,13 +64,26 @@ class Worker:
         self.children = Children(config, clock)
         self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware)
         self._wrapped = bool(middleware)
-        self.lines = [Line(self, store.shard(queue)) for queue in config.queues]
+        self.lines: list[Line] = []
+        self.slots = Slots(config.concurrency, self.lines)
+        self.add_lines()
 
     # life
 
+    def add_lines(self) -> list[Line]:
+        """A line to each shard of the queues served that has none yet; these."""
+        there = {line.place for line in self.lines}
+        places = [place for queue in self.config.queues for place in self.shards.places(queue) if place not in there]
+        added = [Line(self, place, self.shards.at(place)) for place in places]
+        self.lines += added
+        return added
+
     def start(self) -> None:
         self.claiming = True
-        self._tasks = [asyncio.get_running_loop().create_task(line.run()) for line in self.lines]
+        self.run_lines(self.lines)
+
+    def run_lines(self, lines: Sequence[Line]) -> None:
+        self._tasks += [asyncio.get_running_loop().create_task(line.run()) for line in lines]
 
     def stop_claiming(self) -> None:
         self.claiming = False
@@ -92,7 +101,7 @@ class Worker:
     @property
     def busy(self) -> int:
         """Slots that runs have; what a claim under way asks for is not taken yet. Other threads may ask."""
-        return max(0, self.config.concurrency - self.free - sum(line.reserved for line in self.lines))
+        return max(0, self.slots.count - self.slots.free - sum(line.reserved for line in self.lines))
 
     async def stop(self, grace: float, *, leaving: bool) -> None:
         """Claim no more; give runs `grace` seconds; cancel what is left and hand it back uncounted; settle everything.
@@ -145,20 +154,6 @@ class Worker:
         except TimeoutError:
             pass
 
-    # slots
-
-    def reserve(self) -> int:
-        """Slots for one claim; none if the node does not claim now."""
-        count = min(self.free, self._share, MAX_CLAIM) if self.claiming else 0
-        self.free -= count
-        return count
-
-    def release(self, count: int) -> None:
-        if count:
-            self.free += count
-            for line in self.lines:
-                line.slot_freed()
-
     @property
     def shortest_lease(self) -> int:
         declared = self.handlers.shortest_lease()
@@ -168,8 +163,10 @@ class Worker:
 
     def admit(self, line: Line, batch: Batch) -> None:
         """Everything just claimed is run, or settled without a run."""
-        if batch.gap or batch.backwards_ms:
+        if batch.gap or batch.backwards_ms or batch.moved:
             self.reporter.gap(line, batch)
+        if batch.moved:
+            self.server_moved(line)
         if batch.looks_due:
             self.looks_due(line, None)
         self.reporter.took_over(line, batch)
@@ -313,14 +310,18 @@ class Worker:
         job, origin = run.job, run.envelope.origin
         children: tuple[NewJob, ...] = ()
         if with_children and run.children and change.verb == "end":
-            here = run.line.queue
-            children = tuple(r.new if r.queue == here else forward(r.queue, r.new) for r in run.children)
+            children = tuple(self._child(run.line, request.queue, request.new) for request in run.children)
         settlement = Settlement(
             job.id, run.fence, change, job.priority, job.named, job.unique,
             origin.schedule if origin is not None else None,
             result, int(run.policy.keep_result * 1000), children,
         )  # fmt: skip
         run.line.add(run, settlement)
+
+    def _child(self, line: Line, queue: str, child: NewJob) -> NewJob:
+        """As it is kept with its parent's end: itself, if it belongs to the same shard, else what brings it to its own."""
+        is_here = queue == line.queue and self.shards.place_of_job(queue, child) == line.place
+        return child if is_here else forward(queue, child)
 
     def cancel_instead(self, run: Run) -> None:
         """The store knows of a cancel that the run's change would have overridden."""
@@ -378,7 +379,7 @@ class Worker:
     def _free(self, run: Run) -> None:
         if run.holds_slot:  # a run gives its slot back once, whichever way it ends
             run.holds_slot = False
-            self.release(1)
+            self.slots.release(1)
         self.clear_suspect(run)
 
     def clear_suspect(self, run: Run) -> None:

@@ -7,7 +7,10 @@ from duly.config import masked
 from duly.errors import ConfigurationError, InvalidURL
 from duly.stores.base import Limits, Store
 
-SCHEMES = ("memory://", "sqlite://", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+_SERVERS = tuple(
+    name + kind for name in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+sentinel", "+cluster")
+)
+SCHEMES = ("memory://", "sqlite://", *(f"{name}://" for name in (*_SERVERS, "unix", "redis+unix")))
 
 
 def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, clock: Clock | None = None) -> Store:
@@ -15,6 +18,8 @@ def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, 
     if not isinstance(url, str):
         raise InvalidURL(f"{url!r} is not a URL; give one such as redis://localhost:6379/0")
     scheme = url.partition("://")[0]
+    if limits is not None and limits.replicas and scheme in ("memory", "sqlite"):
+        raise ConfigurationError(f"durability='replicated': {masked(url)} has no replicas; it is for Redis and Valkey")
     if scheme == "memory":
         from duly.stores.memory import open_memory
 
@@ -32,4 +37,7 @@ def open_store(url: str, namespace: str = "duly", limits: Limits | None = None, 
             raise ConfigurationError("the Redis store needs redis-py and hiredis: pip install 'duly[redis]'") from error
 
         return RedisStore(url, namespace, limits, clock)
-    raise InvalidURL(f"{masked(url)!r} names no store; a URL begins with one of {', '.join(SCHEMES)}")
+    raise InvalidURL(
+        f"{masked(url)!r} names no store; a URL begins with memory://, sqlite:///, unix://, redis://, redis+sentinel:// or "
+        "redis+cluster:// (with TLS rediss, rediss+sentinel, rediss+cluster; or valkey, valkeys in their place)"
+    )

@@ -12,7 +12,7 @@ No call takes or returns more than MAX_BATCH ids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -45,12 +45,14 @@ def check_firings(firings: Sequence[Firing]) -> None:
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What is kept, and for how long. remember_ms: user-given ids after their end. history: entries in the streams."""
+    """What is kept, and for how long. remember_ms: user-given ids after their end. history: entries in the streams.
+    replicas: how many have to have what `enqueue`, `fire` and `start` wrote before they return."""
 
     remember_ms: int = 3_600_000
     history: int = 10_000
     dead_count: int = DEAD_COUNT
     dead_ms: int = DEAD_MS
+    replicas: int = 0
 
 
 class Batch(msgspec.Struct):
@@ -59,7 +61,8 @@ class Batch(msgspec.Struct):
     now: the store's clock. wait_us: microseconds from now to the next moment at which the caller should claim again
     (0: there is more due work; None: nothing is known to come). looks_due: a schedule wants `due`; look_next: one will,
     at that next moment.
-    gap: the store had not been called for long, so ended leases are left alone for a moment. backwards_ms: by how much
+    gap: the store had not been called for long, so ended leases are left alone for a moment. moved: another process of the
+    server answers than before (a failover, a restart): what the former one had not passed on is lost. backwards_ms: by how much
     the store's clock has gone back since it was last read.
     """
 
@@ -71,6 +74,7 @@ class Batch(msgspec.Struct):
     look_next: bool = False
     gap: bool = False
     backwards_ms: int = 0
+    moved: bool = False
 
 
 class Renewal(NamedTuple):
@@ -124,7 +128,8 @@ class JobRecord(msgspec.Struct, frozen=True):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """Counts of one shard, its switches, and the store's clock."""
+    """Counts of one shard, its switches, and the store's clock. moved_at: when another process of the server was seen to
+    answer than before; 0 if never."""
 
     now: int
     pending: int = 0
@@ -133,6 +138,7 @@ class Sizes(msgspec.Struct, frozen=True):
     schedules: int = 0
     paused: bool = False
     limit: int | None = None
+    moved_at: int = 0
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -227,8 +233,11 @@ class Registry(msgspec.Struct, frozen=True):
 class Jobs(Protocol):
     """The path of a job through one shard."""
 
-    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
-        """Keep `jobs`, all or none, in order. Answers one (state, id) per job; only `created` was written.
+    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob], epoch: int = 0) -> list[Answer]:
+        """Keep `jobs`, all or none, in order. epoch: of the map by which the caller has chosen this shard; raises StaleMap,
+        but for a repeat of what was applied, if the shard was told of a later one (`capabilities.Movable`).
+
+        Answers one (state, id) per job; only `created` was written.
 
         A known id is answered with its state and left alone; with `replace`, a pending one gets the new body, due
         time and priority (`pending`, written). A held unique key is answered with the state and id of its holder.
@@ -366,7 +375,7 @@ class Schedules(Protocol):
 
 
 class Shard(Jobs, Care, Schedules, Protocol):
-    """The unit of atomicity: one queue."""
+    """The unit of atomicity: one queue, or one of the places that it is spread over."""
 
     queue: str
 
@@ -391,8 +400,9 @@ class Store(Protocol):
         """
         ...
 
-    def shard(self, queue: str) -> Shard:
-        """The shard of a queue; the same object each time."""
+    def shard(self, name: str) -> Shard:
+        """The shard of that name, which is its queue's, or says which of several (`core.shards.Place.name`); the same
+        object each time."""
         ...
 
     async def registry(self) -> Registry:
@@ -403,37 +413,16 @@ class Store(Protocol):
         """Publish a node for `ttl` ms (0: it leaves), and the queues it serves."""
         ...
 
-    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
-        """Take a free lock, or extend the owner's own: its fence; None if another holds it."""
+    async def lock(self, name: str, owner: str, ttl: int, *, places: int = 1, waiting: int = 0) -> int | None:
+        """Hold one of a lock's `places` for `ttl` ms, or extend the owner's own: its fence; None if there is none for it.
+
+        The fence is larger than any that was given for this lock before, also after it was free; an owner that extends
+        keeps its own. A place is free while fewer than `places` are held, and whoever waits is served first: those who
+        wait stand in a line in the order of their first try. waiting: ms for which the owner's place in that line is kept
+        (anew with each try); 0 leaves the line as it is. Safe to repeat.
+        """
         ...
 
     async def unlock(self, name: str, owner: str) -> bool:
-        """Free the lock if `owner` holds it."""
-        ...
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that an examination found. advice: what to do about it; empty if it is as it should be."""
-
-    level: Literal["ok", "warning", "error"]
-    what: str
-    advice: str = ""
-
-
-@runtime_checkable
-class Examined(Protocol):
-    """A store that can say how healthy its server or file is: a capability, asked for with isinstance."""
-
-    async def examine(self) -> list[Finding]:
-        """What an operator should know, the good and the bad. Changes nothing; needs `connect` first."""
-        ...
-
-
-@runtime_checkable
-class Forgetful(Protocol):
-    """A store that can remove what `clear` leaves of a namespace: a capability, asked for with isinstance."""
-
-    async def forget(self) -> None:
-        """Remove every key of this namespace's queues, nodes and streams. For namespaces made for a moment: nobody else
-        may be using it."""
+        """Free the owner's place of the lock, or in its line. True if it held the lock; another's is left alone."""
         ...

@@ -73,8 +73,9 @@ class WrappedStore:
     async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
         await self.through("beat", "", self.inner.beat, (node, record, ttl, queues), {})
 
-    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
-        return cast("int | None", await self.through("lock", "", self.inner.lock, (name, owner, ttl), {}))
+    async def lock(self, name: str, owner: str, ttl: int, *, places: int = 1, waiting: int = 0) -> int | None:
+        given = {"places": places, "waiting": waiting}
+        return cast("int | None", await self.through("lock", "", self.inner.lock, (name, owner, ttl), given))
 
     async def unlock(self, name: str, owner: str) -> bool:
         return cast(bool, await self.through("unlock", "", self.inner.unlock, (name, owner), {}))

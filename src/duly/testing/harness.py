@@ -24,6 +24,7 @@ from duly.runtime.run import Run
 from duly.scheduler import Scheduler
 from duly.stores.base import Limits, Renewed, Store
 from duly.stores.memory.store import MemoryStore
+from duly.stores.shards import Shards
 from duly.testing.clock import ManualClock
 from duly.testing.faults import Call, WrappedStore
 from duly.version import __version__
@@ -72,7 +73,7 @@ class HarnessNode:
         self.is_cut = self.is_paused = self.is_dead = False
         store = Cable(harness.store.sibling(), lambda: self.is_cut or self.is_dead)
         self._node = node = _StillNode(
-            store,
+            Shards(store),
             scheduler.config,
             scheduler._book,
             harness.clock,
@@ -83,7 +84,7 @@ class HarnessNode:
         self._store = store
         node.worker.state = harness.state
         node.worker.claiming = True
-        node.worker.looks_due = lambda line, _ahead: node.ticker.looks_due(line)  # nothing comes before its time
+        node.worker.looks_due = lambda line, _ahead: node.tickers[line].looks_due()  # nothing comes before its time
         threads = node.worker.threads
 
         def in_place(work: Callable[[], None]) -> None:
@@ -127,7 +128,7 @@ class HarnessNode:
         await self._store.connect()
         try:
             await node.heartbeat.tick()
-            await node.ticker.tick()
+            await self._fire()
         except StoreError:
             return  # a fault of a store under test; the next tick tries again
         for line in node.worker.lines:
@@ -138,7 +139,11 @@ class HarnessNode:
         for line in node.worker.lines:
             if line.unsettled:
                 await line.exchange()
-        await node.ticker.tick()
+        await self._fire()
+
+    async def _fire(self) -> None:
+        for ticker in self._node.tickers.values():
+            await ticker.tick()
 
     def crash(self) -> None:
         """It is gone, as by SIGKILL: its handlers end where they stand, its leases run out."""

@@ -23,7 +23,7 @@ OTHERS_LATER_MS = 50
 class JobVerbs(Verbs):
     """`base.Jobs` in memory."""
 
-    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob], epoch: int = 0) -> list[Answer]:
         if not jobs:
             return []
         check_size(jobs)

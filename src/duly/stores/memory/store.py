@@ -13,6 +13,7 @@ from duly.clock import SYSTEM_CLOCK, Clock
 from duly.stores.base import Limits, Registry, Shard, Store
 from duly.stores.memory.care import CareVerbs
 from duly.stores.memory.line import Line
+from duly.stores.memory.locks import Locks
 from duly.stores.memory.schedules import ScheduleVerbs
 from duly.stores.memory.shard import JobVerbs
 from duly.stores.memory.state import ShardState
@@ -34,9 +35,7 @@ class Memory:
         self.queues: set[str] = set()
         self.nodes: dict[str, bytes] = {}
         self.nodes_until = Line()
-        self.locks: dict[str, tuple[str, int]] = {}  # name -> owner, fence
-        self.locks_until = Line()
-        self.lock_fence = 0
+        self.locks = Locks()
 
 
 class MemoryShard(JobVerbs, CareVerbs, ScheduleVerbs):
@@ -96,31 +95,10 @@ class MemoryStore:
                 memory.nodes.pop(node, None)
                 memory.nodes_until.discard(node)
 
-    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
-        memory = self._memory
+    async def lock(self, name: str, owner: str, ttl: int, *, places: int = 1, waiting: int = 0) -> int | None:
         with self._connection.step() as now_us:
-            now = now_us // 1000
-            self._free_locks(now)
-            holder = memory.locks.get(name)
-            if holder is not None and holder[0] != owner:
-                return None
-            if holder is None:
-                memory.lock_fence = max(memory.lock_fence + 1, now_us)
-                holder = (owner, memory.lock_fence)
-                memory.locks[name] = holder
-            memory.locks_until.put(name, now + ttl)
-            return holder[1]
+            return self._memory.locks.take(name, owner, ttl, places, waiting, now_us)
 
     async def unlock(self, name: str, owner: str) -> bool:
-        memory = self._memory
         with self._connection.step() as now_us:
-            self._free_locks(now_us // 1000)
-            if memory.locks.get(name, ("", 0))[0] != owner:
-                return False
-            del memory.locks[name]
-            memory.locks_until.discard(name)
-            return True
-
-    def _free_locks(self, now: int) -> None:
-        for name in self._memory.locks_until.due(now, len(self._memory.locks)):
-            del self._memory.locks[name]
+            return self._memory.locks.free(name, owner, now_us // 1000)

@@ -36,8 +36,9 @@ class RedisCare(ShardCalls):
         return Page([read_record(entry) for entry in found], str(offset) if offset >= 0 else "")
 
     async def sizes(self) -> Sizes:
-        now, pending, leased, dead, schedules, paused, limit = await self.call("sizes")
-        return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", int(limit) if limit else None)
+        now, pending, leased, dead, schedules, paused, limit, moved_at = await self.call("sizes")
+        most = int(limit) if limit else None
+        return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", most, int(moved_at))
 
     async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         key = self.keys.result(id)

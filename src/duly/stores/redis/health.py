@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from duly.errors import StoreError, StoreUnavailable, StoreUncertain
-from duly.stores.base import Finding
+from duly.errors import StoreError, StoreRefused, StoreUnavailable, StoreUncertain
+from duly.stores.capabilities import Finding
+from duly.stores.redis.cluster import ClusterLink
 from duly.stores.redis.link import Link
+from duly.stores.redis.sentinel import Sentinels
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
 SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy", "min-replicas-to-write")
@@ -18,13 +20,53 @@ NEARLY_FULL = 0.9
 Facts = Mapping[str, str]
 
 
-async def examine(link: Link) -> list[Finding]:
-    """All findings about one server."""
-    return judge(await _info(link), await _settings(link))
+async def examine(link: Link | ClusterLink) -> list[Finding]:
+    """All findings about a server, about the primary and its sentinels, or about every master of a cluster."""
+    if isinstance(link, ClusterLink):
+        return await _examine_cluster(link)
+    findings = await _examine_server(link)
+    if isinstance(link.server, Sentinels):
+        findings += await link.server.examine()
+    return findings
 
 
-async def _info(link: Link) -> Facts:
-    text: bytes = await link.command(b"INFO")
+async def _examine_server(link: Link) -> list[Finding]:
+    try:
+        info = _facts(await link.command(b"INFO"))
+    except StoreRefused as error:
+        if "NOPERM" not in str(error):
+            raise
+        return [Finding("warning", "INFO is kept from us: nothing is known of the server", "allow INFO to this user")]
+    return judge(info, await _settings(link))
+
+
+async def _examine_cluster(cluster: ClusterLink) -> list[Finding]:
+    masters = await cluster.masters()
+    facts: Facts = {}
+    findings: list[Finding] = []
+    for link in masters:
+        try:
+            facts = facts or _facts(await link.command(b"CLUSTER", b"INFO"))
+            found = await _examine_server(link)
+        except (StoreUnavailable, StoreUncertain):
+            found = [Finding("error", "it does not answer", "start it, or see why its replica is not promoted")]
+        name = "{}:{}".format(*link.address)
+        findings += [Finding(finding.level, f"{name}: {finding.what}", finding.advice) for finding in found]
+    return [judge_cluster(facts, len(masters)), *findings]
+
+
+def judge_cluster(facts: Facts, masters: int) -> Finding:
+    """Whether every slot is served, pure: `facts` as CLUSTER INFO has them."""
+    said = f"a cluster of {masters} masters and {facts.get('cluster_known_nodes', '?')} nodes"
+    if facts.get("cluster_state") != "ok":
+        served = facts.get("cluster_slots_ok", "?")
+        return Finding(
+            "error", f"{said} is down: {served} of 16384 slots are served", "see CLUSTER NODES for who fails"
+        )
+    return Finding("ok", said)
+
+
+def _facts(text: bytes) -> Facts:
     pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines() if not line.startswith("#"))
     return {name: value for name, colon, value in pairs if colon}
 

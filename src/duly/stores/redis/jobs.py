@@ -7,10 +7,10 @@ from typing import Any
 
 from duly.clock import Clock
 from duly.core.job import Claimed, NewJob
-from duly.errors import FormatError
+from duly.errors import FormatError, StoreRefused, StoreUncertain
 from duly.stores.base import FORMAT, Answer, Batch, Limits, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.redis.keys import ShardKeys
-from duly.stores.redis.link import Link
+from duly.stores.redis.link import UNTOLD, Link
 from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_change, read_counts, read_holder
 from duly.stores.redis.scripts import Script, script
 
@@ -24,6 +24,7 @@ class ShardCalls:
     def __init__(self, link: Link, keys: ShardKeys, queue: str, limits: Limits, clock: Clock | None) -> None:
         self.queue = queue
         self.link, self.keys, self.limits, self.clock = link, keys, limits, clock
+        self.epoch = 0
         self._prepared: dict[str, tuple[Script, tuple[str, ...]]] = {}
         self._checked = False
 
@@ -49,6 +50,20 @@ class ShardCalls:
             self.link.flush()
         return await answer
 
+    async def call_replicated(self, name: str, *args: Any, at_once: bool = False) -> Any:
+        """As `call`; with `replicas`, only when so many have what it wrote. Raises StoreUncertain otherwise."""
+        if not self.limits.replicas:
+            return await self.call(name, *args, at_once=at_once)
+        server = self.link.server_id_of(self.keys.prefix)
+        reply = await self.call(name, *args, at_once=at_once)
+        present = self.link.server_id_of(self.keys.prefix)
+        confirmed = await self.link.replicated(self.keys.key("meta"), self.limits.replicas)
+        if confirmed == UNTOLD:
+            raise StoreRefused("durability='replicated' needs to know which server answers: allow INFO to this user")
+        if not server == present == confirmed:
+            raise StoreUncertain(f"another server than the one that answered {name} has confirmed it")
+        return reply
+
     async def _check_format(self) -> None:
         """Once per shard object: refuse data written in a newer format, and say ours where there is none."""
         meta = self.keys.key("meta")
@@ -65,21 +80,22 @@ class ShardCalls:
 class RedisJobs(ShardCalls):
     """enqueue, claim, start, renew, settle, wait."""
 
-    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob], epoch: int = 0) -> list[Answer]:
         check_size(jobs)
         if not jobs:
             return []
-        args: list[Any] = [client, n, self.limits.history]
+        args: list[Any] = [client, n, self.limits.history, epoch]
         for job in jobs:
             args += (job.id, due_of(job), options_of(job), job.body)
-        reply = await self.call("enqueue", *args, at_once=True)
+        reply = await self.call_replicated("enqueue", *args, at_once=True)
         if isinstance(reply, int):
             return [("created", job.id) for job in jobs]
         return [(reply[i].decode(), reply[i + 1].decode()) for i in range(0, len(reply), 2)]
 
     async def claim(self, node: str, n: int, limit: int, lease: int, shortest: int) -> Batch:
-        reply = await self.call("claim", node, n, limit, lease, shortest, self.limits.history)
-        fence, now, wait_us, looks, gap, backwards, ids, values, counts, befores = reply
+        server = self.link.server_id_of(self.keys.prefix)
+        reply = await self.call("claim", node, n, limit, lease, shortest, self.limits.history, server)
+        fence, now, wait_us, looks, gap, backwards, ids, values, counts, befores, moved = reply
         jobs: list[Claimed | None] = []
         for id, value in zip(ids, values, strict=True):
             if value is None:
@@ -100,7 +116,7 @@ class RedisJobs(ShardCalls):
         wait = int(wait_us)
         return Batch(
             int(fence), int(now), [job for job in jobs if job is not None], None if wait < 0 else wait, looks == 1,
-            looks == 2, bool(gap), backwards,
+            looks == 2, bool(gap), backwards, bool(moved),
         )  # fmt: skip
 
     async def start(self, holds: Sequence[tuple[str, int]]) -> list[bool]:
@@ -108,7 +124,7 @@ class RedisJobs(ShardCalls):
         args: list[Any] = []
         for id, fence in holds:
             args += (id, fence)
-        return [answer == 1 for answer in await self.call("start", *args)]
+        return [answer == 1 for answer in await self.call_replicated("start", *args)]
 
     async def renew(self, renewals: Sequence[Renewal]) -> list[Renewed]:
         check_size(renewals)

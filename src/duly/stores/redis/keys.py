@@ -6,16 +6,16 @@ PENDING = tuple(f"pending:{p}" for p in range(4))
 
 SHARD = (
     "jobs", "pending", "leased", "running", "attempts", "control", "errors", "progress", "dead", "ended", "unique",
-    "clients", "claims", "schedules", "ticks", "meta", "history", "ticklog", "wake",
+    "clients", "claims", "schedules", "ticks", "moving", "meta", "history", "ticklog", "wake",
 )  # fmt: skip
 """The names of all keys of a shard, without those of results."""
 
 
 class ShardKeys:
-    """The keys of one queue: `{namespace:queue}:name`."""
+    """The keys of one shard: `{namespace:queue}:name`, of further partitions `{namespace:queue:partition}:name`."""
 
-    def __init__(self, namespace: str, queue: str) -> None:
-        self.prefix = f"{{{namespace}:{queue}}}:"
+    def __init__(self, namespace: str, queue: str, partition: int = 0) -> None:
+        self.prefix = f"{{{namespace}:{queue}:{partition}}}:" if partition else f"{{{namespace}:{queue}}}:"
 
     def named(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Full keys for names as the headers of scripts have them; `pending` stands for its four lines."""
@@ -36,6 +36,17 @@ def registry(namespace: str) -> tuple[str, str]:
     return f"{{{namespace}}}:nodes", f"{{{namespace}}}:queues"
 
 
-def lock(namespace: str, name: str) -> str:
-    """The key of a lock, in a slot of its own."""
-    return f"{{{namespace}:lock:{name}}}"
+def shard_map(namespace: str) -> tuple[str, str]:
+    """The keys of the map of shards and of the queues that it is for, in one slot."""
+    return f"{{{namespace}}}:shards", f"{{{namespace}}}:queues"
+
+
+def lock(namespace: str, name: str) -> tuple[str, str, str, str]:
+    """The keys of a lock, in a slot of their own: its fences, who holds it, who waits for it, until when they wait."""
+    key = f"{{{namespace}:lock:{name}}}"
+    return key, f"{key}:held", f"{key}:line", f"{key}:waits"
+
+
+def lock_call(namespace: str, name: str, owner: str) -> str:
+    """The channel on which who waits for a lock is told that it may try."""
+    return f"{lock(namespace, name)[0]}:{owner}"

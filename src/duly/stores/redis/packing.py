@@ -88,7 +88,7 @@ def read_counts(text: bytes) -> tuple[int, int, int]:
 def read_holder(entry: bytes) -> Holder:
     """Who holds a job, from its running entry."""
     fence, started, node = entry.split(b" ", 2)
-    return Holder(int(fence), node.decode(), started == b"1")
+    return Holder(int(fence), node.decode(), started == b"1", started == b"2")
 
 
 def read_record(found: Any) -> JobRecord | None:

@@ -26,6 +26,7 @@ class RedisSchedules(ShardCalls):
             int(schedule.buffer),
             "" if schedule.revision is None else schedule.revision,
             self.limits.history,
+            self.epoch,
         )
         return what.decode(), int(revision)
 
@@ -56,7 +57,7 @@ class RedisSchedules(ShardCalls):
                     f.late, f.pause or "", f.waits,
                 ))
             )  # fmt: skip
-        return [word.decode() for word in await self.call("fire", node, self.limits.history, *packed)]
+        return [word.decode() for word in await self.call_replicated("fire", node, self.limits.history, *packed)]
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
         what = "remove" if remove else "resume" if paused is None else "pause"

@@ -7,6 +7,7 @@ a two-core machine, an awaited call costs 60 to 70 microseconds less than throug
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,6 +52,15 @@ class Wire(asyncio.Protocol):
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         if self._timer is None:
             self._watch()
+
+    async def ask(self, *words: Any) -> Any:
+        """The reply to one command: a value or a hiredis.ReplyError. Raises ConnectionLost."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self.send([pack(words)], [functools.partial(_resolve, answer)])
+        reply = await answer
+        if isinstance(reply, ConnectionLost):
+            raise reply
+        return reply
 
     async def settled(self) -> None:
         """Return when nothing is awaited any more: everything was answered, or the connection is lost."""
@@ -106,3 +116,8 @@ class Wire(asyncio.Protocol):
                 self._watch()
 
         self._timer = self._loop.call_later(self._timeout, look)
+
+
+def _resolve(answer: asyncio.Future[Any], value: Any) -> None:
+    if not answer.done():
+        answer.set_result(value)

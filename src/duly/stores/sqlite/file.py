@@ -35,6 +35,10 @@ BUSY_SECONDS = 5.0
 WAL_TRIES = 500
 WAL_PAUSE = 0.01
 SYNCHRONOUS = ("normal", "full")
+TABLES = frozenset(
+    {"meta", "shards", "jobs", "ended", "unique_keys", "results", "calls", "schedules", "entries", "nodes", "queues",
+     "locks", "lock_places"}
+)  # fmt: skip
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -118,25 +122,26 @@ def _switch_to_wal(db: sqlite3.Connection, place: Place) -> None:
 
 
 def _make_tables(db: sqlite3.Connection, place: Place) -> None:
-    if _format(db, place) is not None:
+    """All tables of this format, also in a file that was made when it had fewer."""
+    if _is_whole(db, place):
         return
     begin(db, "IMMEDIATE")
     try:
-        if _format(db, place) is None:
+        if not _is_whole(db, place):
             for statement in _schema():
                 db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
         db.execute("COMMIT")
     except BaseException:
         roll_back(db)
         raise
 
 
-def _format(db: sqlite3.Connection, place: Place) -> int | None:
-    """The format of the file, or None if it is new."""
+def _is_whole(db: sqlite3.Connection, place: Place) -> bool:
+    """Whether the file has every table; False if it is new, too."""
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not names:
-        return None
+        return False
     found = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone() if "meta" in names else None
     if found is None:
         raise StoreRefused(f"{place.url} is an SQLite file of something else: name a file of duly's own")
@@ -144,7 +149,7 @@ def _format(db: sqlite3.Connection, place: Place) -> int | None:
         raise FormatError(
             f"{place.url} holds data of format {found[0]}; this duly reads up to {FORMAT}: upgrade this node"
         )
-    return int(found[0])
+    return names >= TABLES
 
 
 def _schema() -> list[str]:

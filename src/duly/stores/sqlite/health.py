@@ -6,7 +6,8 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from duly.stores.base import FORMAT, Finding
+from duly.stores.base import FORMAT
+from duly.stores.capabilities import Finding
 from duly.stores.sqlite.checkpoint import PATIENT_FROM, wal_size
 from duly.stores.sqlite.file import Place
 

@@ -16,7 +16,7 @@ from duly.stores.sqlite.settle import settle
 class JobVerbs(Verbs):
     """`base.Jobs` in SQLite."""
 
-    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+    async def enqueue(self, client: str, n: int, jobs: Sequence[NewJob], epoch: int = 0) -> list[Answer]:
         if not jobs:
             return []
         check_size(jobs)

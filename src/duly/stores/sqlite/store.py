@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from duly.clock import SYSTEM_CLOCK, Clock
 from duly.errors import StoreUnavailable
-from duly.stores.base import Finding, Limits, Registry
-from duly.stores.sqlite import health
+from duly.stores.base import Limits, Registry
+from duly.stores.capabilities import Finding
+from duly.stores.sqlite import health, locks
 from duly.stores.sqlite.care import CareVerbs
 from duly.stores.sqlite.file import read_url
 from duly.stores.sqlite.jobs import JobVerbs
@@ -19,8 +20,6 @@ from duly.stores.sqlite.schedules import ScheduleVerbs
 from duly.stores.sqlite.thread import WriterThread
 
 T = TypeVar("T")
-LOCK_KEPT_MS = 7 * 86_400_000
-"""How long a lock's fence outlives the lock."""
 
 
 class SqliteShard(JobVerbs, CareVerbs, ScheduleVerbs):
@@ -99,36 +98,12 @@ class SqliteStore:
 
         await self._run(work)
 
-    async def lock(self, name: str, owner: str, ttl: int) -> int | None:
-        def work(db: sqlite3.Connection, now_us: int) -> int | None:
-            now = now_us // 1000
-            db.execute(
-                "DELETE FROM locks WHERE namespace = ? AND until < ?",
-                (self.namespace, now - LOCK_KEPT_MS),
-            )
-            held = db.execute(
-                "SELECT owner, fence, until FROM locks WHERE namespace=? AND name=?", (self.namespace, name)
-            ).fetchone()
-            free = held is None or held[2] <= now or not held[0]
-            if not free and held[0] != owner:
-                return None
-            fence = max((held[1] if held else 0) + 1, now_us) if free else held[1]
-            db.execute(
-                "INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?, ?)", (self.namespace, name, owner, fence, now + ttl)
-            )
-            return int(fence)
-
-        return await self._run(work)
+    async def lock(self, name: str, owner: str, ttl: int, *, places: int = 1, waiting: int = 0) -> int | None:
+        namespace = self.namespace
+        return await self._run(lambda db, now_us: locks.take(db, namespace, name, owner, ttl, places, waiting, now_us))
 
     async def unlock(self, name: str, owner: str) -> bool:
-        def work(db: sqlite3.Connection, now_us: int) -> bool:
-            freed = db.execute(
-                "UPDATE locks SET owner='' WHERE namespace=? AND name=? AND owner=? AND until>?",
-                (self.namespace, name, owner, now_us // 1000),
-            )
-            return freed.rowcount == 1
-
-        return await self._run(work)
+        return await self._run(lambda db, now_us: locks.free(db, self.namespace, name, owner, now_us // 1000))
 
     async def examine(self) -> list[Finding]:
         return await self._run(lambda db, _: health.examine(db, self._place), writes=False)

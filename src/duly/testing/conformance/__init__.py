@@ -42,6 +42,7 @@ _ROOMS = (
     "fires",
     "ticks",
     "apart",
+    "locks",
     "cluster",
     "model",
 )

@@ -1,4 +1,4 @@
-"""What every store promises about itself: queues, nodes, locks, and several objects over one state."""
+"""What every store promises about itself: queues, nodes, and several objects over one state; and of locks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from duly.testing.conformance.apart import ApartSuite
 from duly.testing.conformance.kit import BOUND, BRIEF, Client, Node, Suite, ids, job, now_ms, schedule
+from duly.testing.conformance.locks import LockSuite
 
 if TYPE_CHECKING:
     from duly.stores.base import Store
     from duly.testing.clock import ManualClock
 
 
-class ClusterSuite(ApartSuite, Suite):
+class ClusterSuite(ApartSuite, LockSuite, Suite):
     """`base.Store`."""
 
     async def test_connect_and_close_may_be_repeated(self, store: Store) -> None:
@@ -115,51 +116,3 @@ class ClusterSuite(ApartSuite, Suite):
         assert dict((await store.registry()).nodes) == {"long": b"two"}
         await store.beat("new", b"three", 5_000, [])
         assert dict((await store.registry()).nodes) == {"long": b"two", "new": b"three"}
-
-    # --- locks -------------------------------------------------------------------------------------------------------
-
-    async def test_a_lock_has_one_owner(self, store: Store) -> None:
-        fence = await store.lock("report", "one", 10_000)
-        assert fence is not None
-        assert await store.lock("report", "two", 10_000) is None
-        assert await store.lock("other", "two", 10_000) is not None
-
-    async def test_an_owner_extends_its_lock_under_the_same_fence(self, store: Store, clock: ManualClock) -> None:
-        fence = await store.lock("report", "one", 10_000)
-        clock.advance(6)
-        assert await store.lock("report", "one", 10_000) == fence
-        clock.advance(9.999)
-        assert await store.lock("report", "two", 10_000) is None
-
-    async def test_a_lock_whose_time_ran_out_is_free_under_a_greater_fence(
-        self, store: Store, clock: ManualClock
-    ) -> None:
-        first = await store.lock("report", "one", 10_000)
-        clock.advance(10)
-        second = await store.lock("report", "two", 10_000)
-        assert first is not None
-        assert second is not None
-        assert second > first
-        assert await store.lock("report", "one", 10_000) is None
-        assert await store.unlock("report", "one") is False
-        clock.advance(10)
-        third = await store.lock("report", "two", 10_000)  # its own, but it had lost it
-        assert third is not None
-        assert third > second
-
-    async def test_a_lock_is_freed_by_its_owner_alone(self, store: Store, clock: ManualClock) -> None:
-        first = await store.lock("report", "one", 10_000)
-        assert await store.unlock("report", "two") is False
-        assert await store.lock("report", "two", 10_000) is None
-        assert await store.unlock("report", "one") is True
-        assert await store.unlock("report", "one") is False
-        clock.advance(0.000_001)
-        second = await store.lock("report", "two", 10_000)
-        assert first is not None
-        assert second is not None
-        assert second > first
-
-    async def test_a_lock_whose_time_ran_out_cannot_be_freed(self, store: Store, clock: ManualClock) -> None:
-        await store.lock("report", "one", 10_000)
-        clock.advance(10)
-        assert await store.unlock("report", "one") is False

@@ -85,9 +85,9 @@ def _without_enqueue() -> Any:
     """enqueue does not know a repeated call."""
     inner = JobVerbs.enqueue
 
-    async def enqueue(self: JobVerbs, client: str, n: int, jobs: Sequence[NewJob]) -> list[Answer]:
+    async def enqueue(self: JobVerbs, client: str, n: int, jobs: Sequence[NewJob], epoch: int = 0) -> list[Answer]:
         self._state.clients.pop(client, None)
-        return await inner(self, client, n, jobs)
+        return await inner(self, client, n, jobs, epoch)
 
     return mock.patch.object(JobVerbs, "enqueue", enqueue)
 

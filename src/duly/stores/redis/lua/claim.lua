@@ -1,9 +1,10 @@
 -- Lease jobs to a node under a new fence: ended leases of others first, then due jobs; a repeat of (node, n) returns
 -- what of that batch is still held.
 -- KEYS jobs pending leased running attempts control claims ticks wake history meta
--- ARGV now_us node n limit lease shortest history
--- Returns {fence, now, wait_us (-1: none), looks (1: one is due, 2: one is due when the wait is over), gap, backwards ms, ids, values, counts, befores}; counts is a flat
--- list of index, "attempts crashes unfit_since"; befores of index, "fence started node" ('' if nobody held it before), cancel asked
+-- ARGV now_us node n limit lease shortest history server ('-': which one is kept from us, '': not known at this moment)
+-- Returns {fence, now, wait_us (-1: none), looks (1: one is due, 2: one is due when the wait is over), gap, backwards ms, ids, values, counts, befores, moved (another server
+-- process answers than before)}; counts is a flat list of index, "attempts crashes unfit_since"; befores of index, "fence started node"
+-- ('' if nobody held it before), cancel asked; started is 2 if a mark may have been lost with the former server
 -- include time wake stamp history
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local history_limit = tonumber(ARGV[7])
@@ -12,7 +13,7 @@ if lease <= 0 then -- ended leases would be taken over for ever
   return redis.error_reply('DULYLEASE a lease of ' .. tostring(ARGV[5]) .. ' ms')
 end
 redis.call('HDEL', claims, '') -- a full store refuses a script whose first write adds
-local names = { 'fence', 'seen', 'hold', 'held_at', 'paused', 'limit', 'turn', 'timer_node', 'timer_at' }
+local names = { 'fence', 'seen', 'hold', 'held_at', 'paused', 'limit', 'turn', 'timer_node', 'timer_at', 'server', 'doubt' }
 local facts = {}
 for i, value in ipairs(redis.call('HMGET', meta, unpack(names))) do
   facts[names[i]] = value
@@ -26,6 +27,18 @@ local hold, backwards, changes = stamp(facts, lease, shortest)
 local function change(name, value)
   changes[#changes + 1] = name
   changes[#changes + 1] = value
+end
+-- Another process of the server than before: a failover, or a restart, which may have forgotten that a run has started.
+local server, doubt, moved = ARGV[8], tonumber(facts.doubt or nil) or 0, 0
+if server == '' then
+  doubt = math.huge
+elseif server ~= '-' and server ~= facts.server then
+  if facts.server then
+    moved, doubt = 1, tonumber(facts.fence or nil) or 0
+    change('doubt', string.format('%.0f', doubt))
+    change('moved_at', string.format('%.0f', now))
+  end
+  change('server', server)
 end
 local paused = facts.paused == '1'
 local cap = tonumber(facts.limit or nil)
@@ -71,6 +84,9 @@ local function take_over()
       scores[2 * i - 1], scores[2 * i] = now + lease, id
       -- an entry that vanished (eviction) counts as started: an at-most-once job must not run twice
       local held_fence, started, holder = string.match(holders[i] or '0 1 ', '^(%d+) (%d) (.*)$')
+      if started == '0' and tonumber(held_fence) <= doubt then
+        started = '2'
+      end
       if holder ~= node then
         local a, c, u = string.match(redis.call('HGET', attempts, id) or '0 0 0', '^(%d+) (%d+) (%d+)$')
         redis.call('HSET', attempts, id, string.format('%s %d %s', a, c + 1, u))
@@ -199,4 +215,4 @@ end
 if not replayed then
   record(history_limit, 'claim', node, #ids, ids)
 end
-return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks, gap, backwards, ids, values, counts, befores }
+return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks, gap, backwards, ids, values, counts, befores, moved }

@@ -1,8 +1,8 @@
 -- Keep jobs, all or none; a repeat of (client, n) writes nothing and answers as before.
--- KEYS jobs pending leased dead ended unique clients wake history
--- ARGV now_us client n history, then per job: id due options body (see parts/keep.lua)
+-- KEYS jobs pending leased dead ended unique clients wake history meta
+-- ARGV now_us client n history epoch, then per job: id due options body (see parts/keep.lua)
 -- Returns the number written when every job was created, else a flat list of state, id per job
--- include time state record unique wake keep history
+-- include time state record unique wake keep history map
 local client, n, history_limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local before = redis.call('HGET', clients, client)
@@ -18,8 +18,12 @@ if before then
   end
 end
 
+local stale = stale_map(ARGV[5])
+if stale then
+  return stale
+end
 local items, ids = {}, {}
-for i = 5, #ARGV, 4 do
+for i = 6, #ARGV, 4 do
   items[#items + 1] = { ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] }
   ids[#ids + 1] = ARGV[i]
 end

@@ -1,11 +1,15 @@
 -- Create or update a schedule; an equal put changes nothing.
--- KEYS jobs schedules ticks ticklog wake
--- ARGV now_us id definition mark ('' for now) app buffer revision ('' for any) history
+-- KEYS jobs schedules ticks ticklog wake meta
+-- ARGV now_us id definition mark ('' for now) app buffer revision ('' for any) history epoch
 -- Returns {created | same | updated | conflict | due, revision}
--- include time wake schedule ticklog
+-- include time wake schedule ticklog map
 local id, definition, mark, app, buffer, revision = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1', tonumber(ARGV[7])
 local value = redis.call('HGET', schedules, id)
 if not value then
+  local stale = stale_map(ARGV[9])
+  if stale then
+    return stale
+  end
   write_schedule(id, {
     revision = 1, mark = math.min(mark or now, now), anchor = now, next = 0, app = app, buffer = buffer, paused = false,
     live = {}, fired = 0, skipped = {}, last = 0, late = 0, ended = 0, outcome = '', failures = 0,

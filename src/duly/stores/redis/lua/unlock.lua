@@ -1,11 +1,13 @@
--- Free a lock if the owner holds it.
--- KEYS lock
+-- Free the owner's place of a lock, or in its line.
+-- KEYS lock held line waits
 -- ARGV now_us owner
--- Returns 1 or 0
--- include time
-local facts = redis.call('HMGET', lock, 'owner', 'until')
-if facts[1] == ARGV[2] and tonumber(facts[2]) > now then
-  redis.call('HDEL', lock, 'owner', 'until') -- the fence stays, so that it grows
-  return 1
-end
-return 0
+-- Returns 1 if it held the lock, else nothing
+-- include time turn
+local owner = ARGV[2]
+local ends = tonumber(redis.call('ZSCORE', held, owner))
+redis.call('ZREM', held, owner)
+redis.call('HDEL', lock, 'o:' .. owner)
+redis.call('ZREM', line, owner)
+redis.call('ZREM', waits, owner)
+call_next()
+return ends and ends > now

@@ -1,0 +1,52 @@
+"""The way of jobs into the shards that they belong to, also while that changes."""
+
+from __future__ import annotations
+
+from duly.clock import Clock
+from duly.core.job import NewJob, queue_name
+from duly.core.shards import Place
+from duly.errors import StaleMap
+from duly.runtime.producer import Producer
+from duly.stores.base import Answer
+from duly.stores.moving import Mover
+from duly.stores.shards import Shards
+
+
+class Pushes:
+    """A producer for each shard and epoch of the map, for one event loop."""
+
+    def __init__(self, shards: Shards, push_timeout: float, clock: Clock) -> None:
+        self._shards, self._push_timeout, self._clock = shards, push_timeout, clock
+        self._producers: dict[tuple[Place, int], Producer] = {}
+
+    def producer(self, queue: str, job: NewJob) -> Producer:
+        """Of the shard that a job belongs to. Raises InvalidOption for a queue that cannot be."""
+        key = self._shards.place_of_job(queue, job), self._shards.map.epoch
+        producer = self._producers.get(key)
+        if producer is None:
+            queue_name(queue)
+            shard = self._shards.at(key[0])
+            producer = self._producers[key] = Producer(shard, self._push_timeout, self._clock, self._shards)
+        return producer
+
+    def is_known_before(self, job: NewJob) -> bool:
+        """Whether what is known of the job may lie where it would have been pushed to before the map changed."""
+        return self._shards.is_moving and (job.named or job.unique is not None)
+
+    async def enqueue(self, queue: str, job: NewJob) -> Answer:
+        """Keep one job. Raises what `Producer.push` raises."""
+        while True:
+            try:
+                if self.is_known_before(job):
+                    found = await Mover(self._shards).before(queue, job)
+                    if found is not None:
+                        return found
+                return await self.producer(queue, job).push(job)
+            except StaleMap:
+                continue  # the map was read again: it changes a few times in the life of an application
+
+    async def close(self) -> None:
+        """Wait until everything pushed is answered."""
+        for producer in self._producers.values():
+            await producer.close()
+        self._producers.clear()

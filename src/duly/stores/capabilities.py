@@ -1,0 +1,120 @@
+"""What some stores can do beside the contract (`stores.base`); asked for with isinstance, never by a store's name."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from duly.stores.base import Answer, Page
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that an examination found. advice: what to do about it; empty if it is as it should be."""
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    advice: str = ""
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A store that can say how healthy its server or file is."""
+
+    async def examine(self) -> list[Finding]:
+        """What an operator should know, the good and the bad. Changes nothing; needs `connect` first."""
+        ...
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A store whose queues may be spread over several shards.
+
+    servers: how many it consists of. epoch: that of the map by which the caller chooses shards; a shard that has been told
+    of a later one refuses what is pushed and put with it (StaleMap).
+    """
+
+    servers: int
+    epoch: int
+
+    async def shard_map(self, queue: str, partitions: int, servers: int = 0) -> bytes | None:
+        """The map (`core.shards.ShardMap`, as JSON), None if there is none: then all is in one place. The queue becomes
+        known, and if it was not, it is entered with so many partitions, in the same step; "" only looks. servers: for a
+        map that is new (0: the store's own number)."""
+        ...
+
+    async def change_map(self, before: bytes | None, after: bytes) -> bool:
+        """Write the map, if it still is `before`; whether it was."""
+        ...
+
+
+@runtime_checkable
+class Calling(Protocol):
+    """A store that calls who is next for a lock. Others are asked again."""
+
+    def called(self, name: str, owner: str) -> AbstractAsyncContextManager[Future[None]]:
+        """Inside, a future that is done when `owner`, who waits for the lock, should try: its turn may have come. A call
+        may be lost, so it asks from time to time, too. Raises StoreError if the store cannot be listened to."""
+        ...
+
+
+class Departure(msgspec.Struct, frozen=True):
+    """What is on its way from one shard to another. name: who sends it; n: its number, growing; to: the target's name;
+    ids: of jobs and schedules. load: what only the store reads."""
+
+    name: str
+    n: int
+    to: str
+    ids: frozenset[str]
+    load: Any
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A shard whose jobs and schedules can be brought to another one.
+
+    A batch departs, arrives, and has departed: three steps, of which each may be repeated, by anybody, at any time
+    afterwards. A job is run from one of the two shards, never from both; between the steps it counts as leased where it
+    was, a schedule is nowhere.
+    """
+
+    async def kept(self, what: Literal["jobs", "schedules"], cursor: str, limit: int) -> Page:
+        """A page of (id, unique key or "") of all that is kept here, in no order; what stays is seen at least once."""
+        ...
+
+    async def holder(self, key: str) -> Answer | None:
+        """(state, id) of who holds a unique key; None if it is free."""
+        ...
+
+    async def remapped(self, epoch: int) -> None:
+        """Refuse from now on what is pushed or put by a map before `epoch` (StaleMap)."""
+        ...
+
+    async def depart(
+        self, target: str, name: str, ids: Sequence[str] = (), schedules: Sequence[str] = ()
+    ) -> Departure | None:
+        """Take jobs that are pending or dead, and schedules without a claimed run together with their jobs, for the shard
+        `target`; what else is named stays. If another batch is under way, nothing is taken: that one is the answer. None
+        if there is nothing. name: unlike any other; only the first that a shard is told counts."""
+        ...
+
+    async def arrive(self, departure: Departure) -> int:
+        """Keep a batch as it was, but what is known here already; the number kept. A repeat keeps nothing."""
+        ...
+
+    async def departed(self, n: int) -> Sequence[str]:
+        """A batch has arrived: remove it here. Ids of those that were asked to be cancelled meanwhile."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A store that can remove what `clear` leaves of a namespace."""
+
+    async def forget(self) -> None:
+        """Remove every key of this namespace's queues, nodes and streams. For namespaces made for a moment: nobody else
+        may be using it."""
+        ...

@@ -1,0 +1,98 @@
+"""Several independent servers as one store: shards lie on all of them, locks and membership on the master.
+
+A server that is away keeps only its own shards from being used. Nothing spans servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from duly.core.shards import place_of
+from duly.errors import ConfigurationError, StoreError
+from duly.stores.base import Registry, Shard, Store
+from duly.stores.capabilities import Examined, Finding, Forgetful, Mapped
+
+
+class SeveralStores:
+    """The stores in the order of the list; `master` is an index."""
+
+    def __init__(self, stores: Sequence[Store], master: int = 0) -> None:
+        self.stores, self._master = tuple(stores), master
+        self.master = self.stores[master]
+        self.url = ", ".join(store.url for store in self.stores)
+        self.servers = len(self.stores)
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        for store in self.stores:
+            if isinstance(store, Mapped):
+                store.epoch = epoch
+
+    async def connect(self) -> None:
+        """The master has to answer; another one may be away, its shards wait for it."""
+        faults = await asyncio.gather(*(store.connect() for store in self.stores), return_exceptions=True)
+        for store, fault in zip(self.stores, faults, strict=True):
+            if fault is not None and (store is self.master or not isinstance(fault, StoreError)):
+                raise fault
+
+    async def close(self) -> None:
+        await asyncio.gather(*(store.close() for store in self.stores))
+
+    def sibling(self, timeout: float | None = None) -> SeveralStores:
+        return SeveralStores([store.sibling(timeout) for store in self.stores], self._master)
+
+    def shard(self, name: str) -> Shard:
+        place = place_of(name)
+        return self.stores[place.server].shard(place._replace(server=0).name)
+
+    async def shard_map(self, queue: str, partitions: int, servers: int = 0) -> bytes | None:
+        if isinstance(self.master, Mapped):
+            return await self.master.shard_map(queue, partitions, servers or self.servers)
+        await self.master.beat("", b"", 1, [queue] if queue else [])
+        return b'{"servers":%d}' % self.servers
+
+    async def change_map(self, before: bytes | None, after: bytes) -> bool:
+        return isinstance(self.master, Mapped) and await self.master.change_map(before, after)
+
+    async def registry(self) -> Registry:
+        return await self.master.registry()
+
+    async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
+        await self.master.beat(node, record, ttl, queues)
+
+    async def examine(self) -> list[Finding]:
+        findings: list[Finding] = []
+        for store in self.stores:
+            if not isinstance(store, Examined):
+                continue
+            try:
+                found = await store.examine()
+            except StoreError as error:
+                found = [Finding("error", str(error), "see that it runs; its part of the work waits for it")]
+            findings += [Finding(finding.level, f"{store.url}: {finding.what}", finding.advice) for finding in found]
+        return findings
+
+    async def lock(self, name: str, owner: str, ttl: int, *, places: int = 1, waiting: int = 0) -> int | None:
+        return await self.master.lock(name, owner, ttl, places=places, waiting=waiting)
+
+    async def unlock(self, name: str, owner: str) -> bool:
+        return await self.master.unlock(name, owner)
+
+    async def forget(self) -> None:
+        for store in self.stores:
+            if isinstance(store, Forgetful):
+                await store.forget()
+
+
+def together(stores: Sequence[Store], master: int) -> Store:
+    """The one store, or all as one. Raises ConfigurationError."""
+    if master >= len(stores):
+        raise ConfigurationError(f"master={master} is the index of no server: {len(stores)} listed, from 0")
+    return stores[0] if len(stores) == 1 else SeveralStores(stores, master)

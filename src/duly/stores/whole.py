@@ -1,0 +1,197 @@
+"""A queue that lies in several shards, as one: what is asked by id goes to the shard it belongs to, the rest to all.
+
+It has the verbs by which jobs and schedules are looked at and steered, with the promises of `Care` and `Schedules`, each
+of them atomic within one shard. Cursors carry the number of the shard they are in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from duly.core.shards import Place, Spread, slot_of, slot_of_key
+from duly.errors import InvalidOption
+from duly.stores.base import Due, Firing, JobRecord, NewSchedule, Page, Shard, Sizes
+
+T = TypeVar("T")
+
+
+class WholeQueue:
+    """All shards of a queue. `belonging` says where things belong now; among `places` are those where some still lie.
+    finish: while things are moved, brings what is on its way from a place to where it belongs."""
+
+    def __init__(self, queue: str, belonging: Spread, places: Sequence[Place], at: Callable[[Place], Shard],
+                 finish: Callable[[Place], Awaitable[None]] | None = None) -> None:  # fmt: skip
+        self.queue, self._belonging, self._places, self._finish = queue, belonging, tuple(places), finish
+        self._at = {place: at(place) for place in self._places}
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        return tuple(self._at.values())
+
+    # by id
+
+    async def _ask(
+        self, ids: Sequence[str], slot: Callable[[str], int], call: Callable[[Shard, Sequence[str]], Awaitable[Sequence[T]]],
+        is_unknown: Callable[[T], bool],
+    ) -> list[T]:  # fmt: skip
+        """What `call` answers for each id where it belongs; what is unknown there is asked for everywhere else. An id that
+        was pushed together with a unique key, or that has not moved yet, is elsewhere."""
+        homes = {id: self._belonging.place(slot(id)) for id in ids}
+        answers: dict[str, T] = {}
+
+        async def ask(place: Place, some: Sequence[str]) -> None:
+            for id, answer in zip(some, await call(self._at[place], some), strict=True):
+                if id not in answers or is_unknown(answers[id]):
+                    answers[id] = answer
+
+        async def ask_all(where: Callable[[str, Place], bool], asked: Sequence[str]) -> None:
+            parts = [(place, [id for id in asked if where(id, place)]) for place in self._places]
+            await asyncio.gather(*(ask(place, some) for place, some in parts if some))
+
+        def unknown() -> list[str]:
+            return [id for id in homes if is_unknown(answers[id])]
+
+        await ask_all(lambda id, place: homes[id] == place, list(homes))
+        if missing := unknown():
+            await ask_all(lambda id, place: homes[id] != place, missing)
+        if self._finish is not None and (missing := unknown()):  # it may be on its way, or have arrived meanwhile
+            await asyncio.gather(*(self._finish(place) for place in self._places))
+            await ask_all(lambda id, place: homes[id] == place, missing)
+        return [answers[id] for id in ids]
+
+    async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
+        return await self._ask(ids, slot_of, lambda shard, some: shard.get(some), lambda record: record is None)
+
+    async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
+        return await self._ask(ids, slot_of, lambda shard, some: shard.cancel(some), lambda answer: answer == "unknown")
+
+    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+        return await self._ask(ids, slot_of, lambda shard, some: shard.revive(some), lambda answer: not answer)
+
+    async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
+        home = self._at[self._belonging.place(slot_of(id))]
+        found = await home.result(id, seconds)
+        others = [shard for shard in self.shards if shard is not home] if found is None else []
+        for result in await asyncio.gather(*(shard.result(id) for shard in others)):
+            found = result if found is None else found
+        return found
+
+    # all of it
+
+    async def _walk(self, cursor: str, step: Callable[[Shard, str], Awaitable[Page]]) -> Page:
+        number, inner = _read(cursor)
+        page = await step(self.shards[number], inner)
+        return Page(page.items, self._next(number, page.cursor))
+
+    def _next(self, number: int, inner: str) -> str:
+        """The cursor after a step in a shard; of the next shard, if this one is over."""
+        if inner:
+            return f"{number} {inner}"
+        return f"{number + 1} " if number + 1 < len(self._places) else ""
+
+    async def sizes(self) -> Sizes:
+        """Sums; paused if every shard is."""
+        found = await asyncio.gather(*(shard.sizes() for shard in self.shards))
+        limits = [size.limit for size in found]
+        return Sizes(
+            max(size.now for size in found),
+            sum(size.pending for size in found),
+            sum(size.leased for size in found),
+            sum(size.dead for size in found),
+            sum(size.schedules for size in found),
+            all(size.paused for size in found),
+            None if None in limits else sum(limit or 0 for limit in limits),
+            max(size.moved_at for size in found),
+        )
+
+    async def clear(
+        self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
+    ) -> tuple[int, str, int]:
+        number, inner = _read(cursor)
+        removed, following, stop = await self.shards[number].clear(inner, until, limit, ids, dead_only=dead_only)
+        return removed, self._next(number, following), stop
+
+    async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
+        """Each shard gets its part of a limit: never more jobs run than it says, fewer if the shards are not equally busy."""
+        count = len(self._places)
+        if limit and limit < count:
+            raise InvalidOption(
+                f"limit={limit} for queue {self.queue!r}, which lies in {count} shards: give at least {count}, or use a queue "
+                "that lies in one"
+            )
+        parts = [None if limit is None else limit // count + (k < limit % count) for k in range(count)]
+        calls = zip(self.shards, parts, strict=True)
+        await asyncio.gather(*(shard.configure(paused=paused, limit=part) for shard, part in calls))
+
+    async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
+        number, inner = _read(cursor)
+        following, found = await self.shards[number].reconcile(inner, limit, repair=repair)
+        return self._next(number, following), found
+
+    async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
+        """Entries of all shards, in the order of their ids."""
+        cursors = after.split(" ") if after else [""] * len(self._places)
+        pages = await asyncio.gather(
+            *(shard.history(stream, cursor, limit) for shard, cursor in zip(self.shards, cursors, strict=True))
+        )
+        entries = [(entry, number) for number, page in enumerate(pages) for entry in page.items]
+        entries.sort(key=lambda found: [int(part) for part in found[0][0].split("-")])
+        for entry, number in entries[:limit]:
+            cursors[number] = entry[0]
+        return Page([entry for entry, _ in entries[:limit]], " ".join(cursors))
+
+    # schedules
+
+    def _of_schedule(self, id: str) -> Shard:
+        return self._at[self._belonging.place(slot_of_key(id))]
+
+    async def put(self, schedule: NewSchedule) -> tuple[str, int]:
+        """An edit of one that has not moved yet is made where it is."""
+        home, places = self._of_schedule(schedule.id), self._places if self._finish is not None else ()
+        for place in places:
+            assert self._finish is not None
+            await self._finish(place)
+            if (await self._at[place].schedules([schedule.id], "", 1)).items[0] is not None:
+                return await self._at[place].put(schedule)
+        return await home.put(schedule)
+
+    async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
+        if ids is None:
+            return await self._walk(cursor, lambda shard, inner: shard.schedules(None, inner, limit))
+
+        async def look(shard: Shard, some: Sequence[str]) -> Sequence[Any]:
+            return (await shard.schedules(some, "", limit)).items
+
+        return Page(await self._ask(ids, slot_of_key, look, lambda record: record is None))
+
+    async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
+        async def steer(shard: Shard, some: Sequence[str]) -> Sequence[bool]:
+            return [await shard.steer(one, remove=remove, paused=paused) for one in some]
+
+        return (await self._ask([id], slot_of_key, steer, lambda done: not done))[0]
+
+    async def due(self, limit: int, until: int | None = None) -> Due:
+        found = await asyncio.gather(*(shard.due(limit, until) for shard in self.shards))
+        return Due(max(due.now for due in found), [record for due in found for record in due.schedules])
+
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+        parts: dict[Shard, list[Firing]] = {}
+        for firing in firings:
+            parts.setdefault(self._of_schedule(firing.id), []).append(firing)
+        answers: dict[str, str] = {}
+        for shard, part in parts.items():
+            answers.update(zip((firing.id for firing in part), await shard.fire(node, part), strict=True))
+        return [answers[firing.id] for firing in firings]
+
+    # last, for its name hides the type
+
+    async def list(self, state: Literal["pending", "leased", "dead"], cursor: str, limit: int) -> Page:
+        return await self._walk(cursor, lambda shard, inner: shard.list(state, inner, limit))
+
+
+def _read(cursor: str) -> tuple[int, str]:
+    """The number of the shard, and the cursor within it."""
+    number, _, inner = cursor.partition(" ")
+    return int(number or 0), inner
