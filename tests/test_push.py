@@ -762,7 +762,7 @@ async def test_a_scheduler_that_does_not_accept_takes_nothing_in(scheduler: Sche
 @pytest.mark.parametrize(
     ("bad_url", "said"),
     [
-        ("http://localhost", "'http://localhost' names no store; a URL begins with one of memory://"),
+        ("http://localhost", "'http://localhost' names no store; a URL begins with memory://"),
         ("localhost:6379", "names no store"),
         ("redis", "names no store"),
         ("redis:/localhost", "names no store"),

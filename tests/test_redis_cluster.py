@@ -349,3 +349,27 @@ def test_a_url_that_cannot_be_used_says_why_and_shows_no_password(url: str, why:
     with pytest.raises(InvalidURL, match=why) as caught:
         open_store(url)
     assert "pw" not in str(caught.value)
+
+
+async def test_six_partitions_lie_in_slots_of_their_own_and_every_key_is_in_its_slot(valkey_cluster: Cluster) -> None:
+    scheduler, done = Scheduler(valkey_cluster.url, queues=["parts"]), list[int]()
+    scheduler.queue("parts", partitions=6)
+
+    @scheduler.task(queue="parts")
+    async def note(n: int) -> None:
+        done.append(n)
+
+    async with running(scheduler):
+        for n in range(60):
+            await note.options(id=f"part:{n}").push(n)
+        for n in range(60, 66):
+            await scheduler.schedules.put(f"p{n}", every(hours=1, start="now"), note, args=(n,))
+        await eventually(lambda: sorted(done) == list(range(66)), BOUND)
+    found: dict[str, set[int]] = {}
+    for master in valkey_cluster.masters:
+        for name in (name.decode() for name in master.ask("KEYS", "{duly:parts*")):
+            found.setdefault(name.partition("}")[0], set()).add(master.ask("CLUSTER", "KEYSLOT", name))
+            assert valkey_cluster.master_of(name) is master
+    assert len(found) == 6
+    assert all(len(slots) == 1 for slots in found.values())
+    assert len(set.union(*found.values())) == 6

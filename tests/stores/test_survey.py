@@ -10,12 +10,13 @@ from typing import Any
 import hiredis
 import pytest
 
-from duly.errors import StoreRefused
+from duly.errors import StoreRefused, StoreUnavailable
 from duly.stores.redis.link import Link
 from duly.stores.redis.sentinel import Sentinels
 from duly.stores.redis.slots import read_map
 from duly.stores.redis.topology import Hosts
 from tests.servers import HOST, Server, free_port
+from tests.topologies import Replicated
 
 BOUND = 10.0
 Replies = dict[bytes, Any]
@@ -73,6 +74,16 @@ async def test_a_sentinel_that_missed_the_failover_is_not_believed(
     link = Link(Sentinels("redis+sentinel://" + ",".join(f"{HOST}:{port}" for port in ports) + "/main"))
     async with asyncio.timeout(BOUND):
         assert await link.command(b"PING") == b"PONG"
+    await link.close()
+
+
+async def test_a_replica_that_a_sentinel_takes_for_the_primary_is_not_written_to(
+    redis_sentinel: Replicated, fake: Fake
+) -> None:
+    port = await fake(view(redis_sentinel.replica.port, 1))
+    link = Link(Sentinels(f"redis+sentinel://{HOST}:{port}/main"))
+    with pytest.raises(StoreUnavailable, match="is a slave and not the primary"):
+        await link.command(b"PING")
     await link.close()
 
 

@@ -38,6 +38,9 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("remember", float, "Seconds that ids given by users stay known after their end."),
     ("unfit_for", float, "Seconds after which a job whose arguments fit no handler is dead."),
     ("push_timeout", float, "Seconds that a push waits for a store that is away."),
+    ("master", int, "Which of several servers has locks and membership: an index from 0."),
+    ("reconnect_interval", float, "Seconds between two tries to reach a server that is away, at most."),
+    ("durability", str, "replicated: what is pushed, fired or started is on a replica first; else local."),
     ("start_timeout", float, "Seconds that the start waits for a store that is away; without, it fails at once."),
 )
 """(setting, its type, help): the names are those of `duly.config.Config`."""

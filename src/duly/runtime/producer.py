@@ -99,7 +99,7 @@ class Producer:
                 await self._shards.ensure(self.shard.queue)
                 if not sent:
                     self._require_present_map()
-                return await self.shard.enqueue(self._client, n, jobs, self._epoch)
+                return await self.shard.enqueue(self._client, n, jobs, epoch=self._epoch)
             except (StoreUncertain, StoreUnavailable, StaleMap) as error:
                 sent = sent or isinstance(error, StoreUncertain)
                 if isinstance(error, StaleMap):  # refused: neither this call nor one before it was applied
