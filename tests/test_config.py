@@ -32,7 +32,11 @@ def test_a_keyword_given_as_none_is_not_given() -> None:
 
 
 def test_every_setting_but_the_logger_can_come_from_the_environment() -> None:
-    texts = {name: "5" for name in SETTINGS if name != "logger"} | {"queues": " a , b,,a ", "tags": "gpu, big"}
+    texts = {name: "5" for name in SETTINGS if name != "logger"} | {
+        "queues": " a , b,,a ",
+        "tags": "gpu, big",
+        "durability": "replicated",
+    }
     config = make_config({}, {f"DULY_{name.upper()}": text for name, text in texts.items()})
     assert (config.queues, config.tags, config.namespace, config.threads, config.grace) == (
         ("a", "b"),
