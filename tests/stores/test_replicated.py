@@ -1,0 +1,116 @@
+"""`durability="replicated"`: what is answered is on a replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from duly import Scheduler
+from duly.errors import ConfigurationError, InvalidOption, PushUncertain, StoreUncertain
+from duly.stores.base import Limits
+from duly.stores.redis.store import RedisStore
+from duly.testing.conformance.kit import Client, Node, job
+from tests.conftest import StartServer
+from tests.schedulers import running
+from tests.servers import Server
+from tests.topologies import Member
+from tests.waiting import eventually
+
+
+@pytest.fixture(params=["redis", "valkey"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Server, Member]]:
+    """A primary and its replica, which has all by now."""
+    primary = Member(request.param, tmp_path / "primary", "--repl-diskless-sync-delay", "0")
+    primary.start()
+    replica = Member(request.param, tmp_path / "replica", "--replicaof", f"127.0.0.1 {primary.port}")
+    replica.start()
+
+    def is_there() -> bool:
+        with primary.client() as client:
+            return client.wait(1, 100) == 1
+
+    await eventually(lambda: asyncio.to_thread(is_there), 20)
+    yield primary, replica
+    replica.stop()
+    primary.stop()
+
+
+async def test_a_push_a_start_and_a_run_are_confirmed_by_the_replica(pair: tuple[Server, Member]) -> None:
+    primary, replica = pair
+    scheduler, ran = Scheduler(primary.url, durability="replicated"), list[int]()
+
+    @scheduler.task(delivery="at_most_once")
+    async def once(i: int) -> None:
+        ran.append(i)
+
+    async with running(scheduler):
+        pushed = await once.options(delay=3600).push(-1)
+        with replica.client() as client:
+            assert client.hexists("{duly:default}:jobs", pushed.id)
+        await asyncio.gather(*(once.push(i) for i in range(20)))
+        await eventually(lambda: sorted(ran) == list(range(20)))
+
+
+async def test_what_the_replica_does_not_confirm_is_uncertain_and_a_repeat_waits_for_it_too(
+    pair: tuple[Server, Member],
+) -> None:
+    primary, replica = pair
+    store = RedisStore(primary.url, limits=Limits(replicas=1))
+    await store.connect()
+    client, node = Client(store.shard("default")), Node(store.shard("default"), "n")
+    await client.push(job("a"))
+    batch = await node.claim()
+    replica.pause()
+    for _ in range(2):  # the second one finds that it was applied, and writes nothing
+        with pytest.raises(StoreUncertain, match=r"0 of 1 replica\(s\) of redis://.* had it"):
+            await node.shard.enqueue("other", 1, [job("b")])
+    with pytest.raises(StoreUncertain):
+        await node.shard.start([("a", batch.fence)])
+    assert (await node.shard.renew([])) == []  # what is not to be confirmed goes on
+    replica.resume()
+    await eventually(lambda: _confirmed(store))
+    assert await node.shard.enqueue("other", 1, [job("b")]) == [("created", "b")]
+    assert await node.shard.start([("a", batch.fence)]) == [True]
+    await store.close()
+
+
+async def _confirmed(store: RedisStore) -> bool:
+    try:
+        await store.shard("default").start([])
+    except StoreUncertain:
+        return False
+    return True
+
+
+async def test_a_push_that_no_replica_confirms_says_so(pair: tuple[Server, Member]) -> None:
+    primary, replica = pair
+    async with Scheduler(primary.url, durability="replicated", push_timeout=0.1) as scheduler:
+        replica.pause()
+        with pytest.raises(PushUncertain):
+            await scheduler.push("note", 1, remote=True)
+        replica.resume()
+
+
+async def test_an_answer_of_another_server_than_the_one_that_confirms_is_no_answer(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisStore(start_server("redis").url, limits=Limits(replicas=1))
+    await store.connect()
+
+    async def confirmed(_key: str, _count: int) -> str:
+        return "the one that came after it"
+
+    monkeypatch.setattr(store._link, "replicated", confirmed)
+    with pytest.raises(StoreUncertain, match="another server than the one that answered enqueue"):
+        await store.shard("default").enqueue("c", 1, [job("a")])
+    await store.close()
+
+
+def test_where_there_is_no_replica_it_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="has no replicas"):
+        Scheduler("memory://", durability="replicated")
+    with pytest.raises(InvalidOption, match="give 'local' or 'replicated'"):
+        Scheduler("memory://", durability="twice")
