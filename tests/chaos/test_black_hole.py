@@ -54,7 +54,7 @@ def calls(scheduler: Scheduler) -> dict[str, Callable[[], Awaitable[Any]]]:
     """Everything that an application may wait for."""
 
     async def lock() -> None:
-        async with scheduler.lock("l", timeout=1):
+        async with scheduler.lock("l", ttl=1, timeout=4):  # a try that arrives after it was given up holds it for `ttl`
             pass
 
     return {

@@ -83,7 +83,9 @@ class Oracle:
         if account.created > 1:
             self.fault(f"{job.id} was enqueued {account.created} times")
 
-    def _enqueue(self, _process: str, client: str, n: int, jobs: Sequence[NewJob], answers: Any) -> None:
+    def _enqueue(
+        self, _process: str, client: str, n: int, jobs: Sequence[NewJob], answers: Any, epoch: int = 0
+    ) -> None:
         if n <= self._sent.get(client, 0):
             return  # a repeat answers as before; if it wrote, a claim will show it
         self._sent[client] = n
