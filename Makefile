@@ -42,7 +42,8 @@ simulate: $(STAMP) redis ## whole clusters in virtual time, SEEDS of them, a ten
 chaos: $(STAMP) redis ## real processes under kill -9, SIGSTOP, a Redis that restarts, cut networks: MINUTES=30
 	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES) $(ARGS)
 	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/3 --store sqlite $(ARGS)
-	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/6 --server-clock $(ARGS)
+	for store in clock sentinel cluster servers; do \
+		$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/6 --store $$store $(ARGS) || exit 1; done
 
 chaos-ticks: $(STAMP) redis ## ten nodes, killed and restarted, carry fifty schedules: each tick fires once
 	$(BIN)/python -m tests.chaos.ticks --store redis $(ARGS)

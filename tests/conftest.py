@@ -4,8 +4,9 @@
     redis_url, valkey_url         its address, all data deleted before the test
     store_url                     the test runs three times: memory, redis, valkey
     start_server(kind, *options)  a server of the test's own, to kill or to limit; stopped after the test
-    redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster
+    redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster, redis_pair, valkey_pair
                                   several servers (tests.topologies), healthy and empty before the test
+    pair                          the test runs twice: redis_pair, valkey_pair
     topology_url                  the test runs twice: a Redis behind Sentinel, a Valkey cluster
 
 A test that asks for a server is marked `server` (and `redis` or `valkey`) by itself. A server that is missing fails
@@ -28,10 +29,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import Server
-from tests.topologies import Cluster, Replicated
+from tests.topologies import Cluster, Pair, Replicated
 
 StartServer = Callable[..., Server]
-Runs = TypeVar("Runs", Server, Replicated, Cluster)
+Topology = Replicated | Cluster | Pair
+Runs = TypeVar("Runs", Server, Replicated, Cluster, Pair)
 
 MARKERS = {
     "redis_server": ("server", "redis"),
@@ -39,7 +41,11 @@ MARKERS = {
     "redis_url": ("server", "redis"),
     "valkey_url": ("server", "valkey"),
     "start_server": ("server",),
-    **{f"{kind}_{topology}": ("server", kind) for kind in ("redis", "valkey") for topology in ("sentinel", "cluster")},
+    **{
+        f"{kind}_{topology}": ("server", kind)
+        for kind in ("redis", "valkey")
+        for topology in ("sentinel", "cluster", "pair")
+    },
 }
 THREADS_END_WITHIN = 1.0  # seconds; a thread may still be on its way out when its work is done
 
@@ -130,15 +136,14 @@ def _running(server: Runs) -> Iterator[Runs]:
 
 
 @pytest.fixture(scope="session")
-def topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Replicated | Cluster]]:
+def topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Topology]]:
     """One of each kind for the whole run, started when it is first asked for."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
-        def topology(kind: str, name: str) -> Replicated | Cluster:
-            servers = {"sentinel": Replicated, "cluster": Cluster}[name](
-                kind, tmp_path_factory.mktemp(f"{kind}-{name}")
-            )
+        def topology(kind: str, name: str) -> Topology:
+            make = {"sentinel": Replicated, "cluster": Cluster, "pair": Pair}[name]
+            servers: Topology = make(kind, tmp_path_factory.mktemp(f"{kind}-{name}"))
             stack.callback(servers.stop)
             servers.start()
             return servers
@@ -147,7 +152,7 @@ def topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 
 
 def _healthy(kind: str, name: str) -> Any:
-    def fixture(topologies: Callable[[str, str], Replicated | Cluster]) -> Replicated | Cluster:
+    def fixture(topologies: Callable[[str, str], Topology]) -> Topology:
         servers = topologies(kind, name)
         if servers.touched:
             servers.heal()
@@ -159,6 +164,18 @@ def _healthy(kind: str, name: str) -> Any:
 
 redis_sentinel, valkey_sentinel = _healthy("redis", "sentinel"), _healthy("valkey", "sentinel")
 redis_cluster, valkey_cluster = _healthy("redis", "cluster"), _healthy("valkey", "cluster")
+redis_pair, valkey_pair = _healthy("redis", "pair"), _healthy("valkey", "pair")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("redis_pair", marks=[pytest.mark.server, pytest.mark.redis]),
+        pytest.param("valkey_pair", marks=[pytest.mark.server, pytest.mark.valkey]),
+    ]
+)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    servers: Pair = request.getfixturevalue(request.param)
+    return servers
 
 
 @pytest.fixture(

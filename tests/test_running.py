@@ -1131,8 +1131,12 @@ async def test_children_are_pushed_only_by_the_run_that_succeeds(scheduler: Sche
         await gone(scheduler, await parent.push())
         await eventually(lambda: sorted(found for found in RAN if found[0] == "child") == [("child", -1), ("child", 3)])
         await in_state(scheduler, "named", "ended")
-        sizes = await scheduler.queues.sizes()
-        assert (sizes.pending, sizes.leased) == (0, 0)
+
+        async def all_is_settled() -> bool:
+            sizes = await scheduler.queues.sizes()
+            return (sizes.pending, sizes.leased) == (0, 0)
+
+        await eventually(all_is_settled)
 
 
 @pytest.mark.parametrize("how", ["fail", "discard", "snooze"])

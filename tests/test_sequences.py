@@ -28,8 +28,8 @@ def lose_replies(shard: Any, verb: str, times: int, then: Callable[[], Awaitable
     inner = getattr(shard, verb)
     lost: list[int] = []
 
-    async def call(*args: Any) -> Any:
-        answer = await inner(*args)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        answer = await inner(*args, **kwargs)
         if len(lost) < times:
             lost.append(1)
             if then is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +78,68 @@ class Member(Server):
         if self.paused and self.runs:
             os.kill(self.pid, signal.SIGCONT)
         self.paused = False
+
+
+class Pair:
+    """A primary and its replica, and nobody who would make the replica primary."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.primary, self.replica = (Member(kind, directory / name, *REPLICATION) for name in ("a", "b"))
+        self._touched = False
+
+    @property
+    def touched(self) -> bool:
+        return self._touched or self.primary.touched or self.replica.touched
+
+    @property
+    def url(self) -> str:
+        return self.primary.url
+
+    def start(self) -> None:
+        start_together((self.primary, self.replica))
+        self.heal()
+
+    def heal(self) -> None:
+        """The one follows the other, and has all that it has."""
+        for member in (self.primary, self.replica):
+            member.resume()
+            member.touched = False
+            member.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+        if self.primary.facts("replication")["role"] == "slave":
+            self.primary.ask("REPLICAOF", "NO", "ONE")
+        follow(self.replica, self.primary)
+        self._touched = False
+
+    def require_replicas(self) -> None:
+        """Whoever is primary takes no write without a replica, from here on."""
+        self._touched = True
+        for member in (self.primary, self.replica):
+            member.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+
+    def split(self) -> None:
+        """From here on there are two primaries."""
+        self._touched = True
+        self.replica.ask("REPLICAOF", "NO", "ONE")
+        await_fact("a primary alone", lambda: self.primary.facts("replication")["connected_slaves"] == 0)
+
+    def join(self) -> None:
+        """The old primary follows the new one, and forgets what it took meanwhile."""
+        follow(self.primary, self.replica)
+
+    def flush(self) -> None:
+        self.primary.flush()
+
+    def stop(self) -> None:
+        for member in (self.primary, self.replica):
+            member.stop()
+
+
+def follow(one: Member, other: Member) -> None:
+    """Make it the other's replica; returns when it has all that the other has."""
+    one.ask("REPLICAOF", HOST, other.port)
+    await_fact("a replica that follows", lambda: one.facts("replication")["master_link_status"] == "up")
+    await_fact("a primary that knows", lambda: other.facts("replication")["slave0"]["state"] == "online")
+    replicated(other, one)
 
 
 class Sentinel(Member):
@@ -157,6 +220,13 @@ class Replicated:
             and up[b"master-link-status"] == b"ok"
         )
 
+    def fail_over(self) -> Member:
+        """Kill the primary, and return the one that is primary when the sentinels name another."""
+        former = self.primary
+        former.kill()
+        await_fact("a new primary", lambda: self.primary is not former)
+        return self.primary
+
     @property
     def touched(self) -> bool:
         return any(member.touched for member in (*self.data, *self.sentinels))
@@ -230,11 +300,16 @@ class Cluster:
                 return False
         return len(maps) == 1 and all(replicas == 1 for *_, replicas in next(iter(maps)))
 
+    @property
+    def _asked(self) -> Member:
+        return next(node for node in self.nodes if node.runs and not node.paused)
+
     def master_of(self, key: str) -> Member:
         """The node that serves a key, as a node that runs sees it."""
-        asked = next(node for node in self.nodes if node.runs and not node.paused)
-        slot = asked.ask("CLUSTER", "KEYSLOT", key)
-        for start, end, master, *_ in asked.ask("CLUSTER", "SLOTS"):
+        return self._serving(self._asked.ask("CLUSTER", "KEYSLOT", key))
+
+    def _serving(self, slot: int) -> Member:
+        for start, end, master, *_ in self._asked.ask("CLUSTER", "SLOTS"):
             if start <= slot <= end:
                 return next(node for node in self.nodes if node.port == master[1])
         raise ServerError(f"nobody serves slot {slot}")
@@ -273,10 +348,17 @@ class Cluster:
             for node in (target, *(node for node in self.masters if node is not target)):
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
 
+    def fail_over(self) -> Member:
+        """Kill a master, and return the one that serves its slots when there is another."""
+        former = random.choice(self.masters)
+        first = next(start for start, _, master, *_ in former.ask("CLUSTER", "SLOTS") if master[1] == former.port)
+        former.kill()
+        await_fact("a new master", lambda: self._serving(first) is not former)
+        return self._serving(first)
+
     @property
     def masters(self) -> list[Member]:
-        asked = next(node for node in self.nodes if node.runs and not node.paused)
-        ports = {entry[2][1] for entry in asked.ask("CLUSTER", "SLOTS")}
+        ports = {entry[2][1] for entry in self._asked.ask("CLUSTER", "SLOTS")}
         return [node for node in self.nodes if node.port in ports]
 
     @property

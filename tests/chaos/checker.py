@@ -21,10 +21,13 @@ DIES_OF_CRASHES = frozenset({"quick"})
 """Tasks with the limit of crashes that jobs have by default."""
 LOSES_A_LEASE = ("stop", "hole", "deaf")
 """Troubles in which a node lives and its lease ends, if they last."""
+FORGETS = "failover"
 LASTING = 0.6
 """Of a lease: a renewal may have been that third and a little ago when the trouble began."""
 APART = 0.4
 """Of a lease: troubles less apart than this count as one, since the node may not have renewed between them."""
+UNREPLICATED = 0.5
+"""Seconds before a failover in which a replica may not have got what the primary had written, and no push awaited."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,11 @@ def _why(e: Evidence, run: Run, following: Run | None) -> str | None:
     """The kind of trouble by which this run's lease may really have been lost before it was settled.
 
     A kill; a stop or a partition that lasted most of a lease, alone or together with an absence of the store; a
-    graceful stop that cut the run short, or could not settle because the store was away. The store's absence alone is
-    no reason.
+    graceful stop that cut the run short, or could not settle because the store was away; a failover that forgot the
+    settlement, or the claim. The store's absence alone is no reason.
     """
+    if _is_forgotten(e, run.end or run.begin) or _is_forgotten(e, run.begin):
+        return FORGETS
     until = following.begin if following is not None else (run.end or run.begin) + 3 * e.lease
     if any(t.kind == "kill" and t.pid == run.pid and t.begin <= until for t in e.troubles):
         return "kill"
@@ -192,6 +197,11 @@ def _why(e: Evidence, run: Run, following: Run | None) -> str | None:
         if stopped or (own.intersection(LOSES_A_LEASE) and end - begin >= LASTING * e.lease):
             return "+".join(sorted({t.kind for t in block}))
     return None
+
+
+def _is_forgotten(e: Evidence, at: float) -> bool:
+    """Whether a failover may have forgotten what was written at that moment, if nobody waited for a replica to have it."""
+    return any(t.kind == FORGETS and t.begin - UNREPLICATED <= at <= t.end for t in e.troubles)
 
 
 def _blocks(e: Evidence, pid: int) -> Iterator[list[Trouble]]:
@@ -208,11 +218,12 @@ def _blocks(e: Evidence, pid: int) -> Iterator[list[Trouble]]:
 
 def settled_ends(e: Evidence) -> Iterator[str]:
     """What the store has acknowledged as ended ends once, and never runs under a newer lease."""
-    for job, count in Counter(entry.job for entry in e.entries if entry.what == "settled").items():
+    settled = [entry for entry in e.entries if entry.what == "settled" and not _is_forgotten(e, entry.at)]
+    for job, count in Counter(entry.job for entry in settled).items():
         if count > 1:
             yield f"settled: {job} was settled {count} times"
-    for entry in e.entries:
-        fence = entry.facts.get("fence", 0) if entry.what == "settled" else 0
+    for entry in settled:
+        fence = entry.facts.get("fence", 0)
         if fence and any(run.fence > fence for run in e.runs.get(entry.job, ())):
             yield f"settled: {entry.job} ran again under a newer lease after its end was settled"
 
@@ -238,7 +249,10 @@ def children(e: Evidence) -> Iterator[str]:
     ended: Counter[str] = Counter(id.rpartition("/")[0] for id in e.ended if "/" in id)
     begun = {id.rpartition("/")[0] for id in e.runs if "/" in id}
     for job in sorted(begun | {job for job in e.ended if e.runs[job][0].task == "parent"}):
-        if ended[job] != 1:
+        if ended[job] == 1:
+            continue
+        forgotten = sum(_is_forgotten(e, run.end) for run in e.runs.get(job, ()) if run.end is not None)
+        if not 1 <= ended[job] <= 1 + forgotten:
             yield f"child: {job} has {ended[job]} children that ended, not one"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,17 +13,19 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+from duly import Scheduler
 from tests.acceptance.nodes import ROOT, Ledger, NodeProcess
 from tests.chaos import clocks
 from tests.chaos.checker import Trouble
-from tests.chaos.plan import Step
-from tests.servers import HOST, Server
+from tests.chaos.plan import STORE, Step
+from tests.chaos.stores import opened
+from tests.servers import HOST
 
 UP = ": namespace "
 UP_WITHIN = 60.0  # seconds; a node whose store is away ends, and is started again
 LOOK = 0.02
-AOF = ("--appendonly", "yes", "--appendfsync", "always")
 HISTORY = 500_000
 APPLICATION = "tests.chaos.application:scheduler"
 
@@ -110,51 +111,38 @@ class Doors:
 
 
 class Cluster:
-    """Everything that runs, in one folder. `store`: redis or sqlite; steered: the server's clock can be set."""
+    """Everything that runs, in one folder. `store`: one of tests.chaos.stores.KINDS, or "clock"."""
 
-    def __init__(
-        self, folder: Path, store: str, nodes: int, lease: float, *, steered: bool = False, schedules: int
-    ) -> None:
+    def __init__(self, folder: Path, store: str, nodes: int, lease: float, *, schedules: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.store, self.lease = folder, store, lease
+        self.folder, self.lease = folder, lease
         self.ledger = Ledger(folder / "ledger")
         self.troubles: list[Trouble] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.clock = folder / "clock" if steered else None
-        self.shift = 0.0
-        self.server: Server | None = None
+        self.store = opened(store, folder)
         self.doors: Doors | None = None
-        self.url = f"sqlite:///{folder}/duly.db"
         self.grace = 2.5 * lease
-        if store == "redis":
-            self.server = self._open_server()
-            self.url = self.server.url
         env = {
             "LEDGER": str(self.ledger.path), "DULY_LEASE": str(lease), "DULY_GRACE": str(self.grace),
             "DULY_HISTORY": str(HISTORY), "DULY_CONCURRENCY": "50", "DULY_THREADS": "10",
             "CHAOS_SCHEDULES": str(schedules),
+            **{f"DULY_{name.upper()}": str(value) for name, value in self.store.settings.items()},
         }  # fmt: skip
         self.nodes = {name: Node(name, folder, env) for name in list("ABCDEFGHIJKLMNOP")[:nodes]}
 
-    def _open_server(self) -> Server:
-        if self.clock is None:
-            server = Server("redis", self.folder / "redis", *AOF)
-        else:  # libfaketime and the allocator of Redis wait for each other at the start; Valkey is built without it
-            clocks.steer(self.clock, 0.0)
-            server = Server("valkey", self.folder / "valkey", *AOF, env=clocks.steered(self.clock))
-        server.start()
-        return server
+    def client(self, **settings: Any) -> Scheduler:
+        """A scheduler with a way of its own to the store."""
+        return Scheduler(self.store.url, history=HISTORY, **self.store.settings, **settings)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Cluster]:
         """All nodes up; at the end everything is gone, whatever happened."""
         try:
-            if self.server is not None:
-                self.doors = Doors(self.server.port, len(self.nodes), self.folder / "proxy.log")
-            for node, port in zip(
-                self.nodes.values(), self.doors.ports if self.doors else [0] * len(self.nodes), strict=True
-            ):
-                node.env["DULY_URL"] = f"redis://{HOST}:{port}/0" if port else self.url
+            await asyncio.to_thread(self.store.start)
+            if self.store.door:
+                self.doors = Doors(self.store.door, len(self.nodes), self.folder / "proxy.log")
+            for n, node in enumerate(self.nodes.values()):
+                node.env["DULY_URL"] = f"redis://{HOST}:{self.doors.ports[n]}/0" if self.doors else self.store.url
                 node.start()
             await asyncio.gather(*(node.until_up() for node in self.nodes.values()))
             yield self
@@ -164,8 +152,7 @@ class Cluster:
                     node.process.kill()
             if self.doors is not None:
                 self.doors.close()
-            if self.server is not None:
-                self.server.kill()
+            self.store.stop()
 
     # --- troubles ----------------------------------------------------------------------------------------------------
 
@@ -174,7 +161,7 @@ class Cluster:
         async with self._turns[step.target]:
             begin, node = time.monotonic(), self.nodes.get(step.target)
             pid = node.running.pid if node is not None else 0
-            await getattr(self, f"_{step.kind}")(step)
+            await (self.store.do if step.target == STORE else getattr(self, f"_{step.kind}"))(step)
             kind = "restart" if step.kind == "shift" else step.kind
             self.troubles.append(Trouble(kind, step.target, pid, begin, time.monotonic()))
 
@@ -204,28 +191,6 @@ class Cluster:
     def patience(self) -> float:
         """Seconds that a stop takes at most (see duly.runtime.process), with a handler that blocks the loop meanwhile."""
         return self.grace * 1.25 + 1 + 4 * self.lease + 10
-
-    async def _away(self, step: Step) -> None:
-        assert self.server is not None
-        await asyncio.to_thread(self.server.kill)
-        await asyncio.sleep(step.seconds)
-        await asyncio.to_thread(self.server.start)
-
-    async def _locked(self, step: Step) -> None:
-        """Another program has the file's write lock."""
-
-        def hold() -> None:
-            with contextlib.closing(sqlite3.connect(self.folder / "duly.db", timeout=30, isolation_level=None)) as db:
-                db.execute("BEGIN IMMEDIATE")
-                time.sleep(step.seconds)
-                db.execute("ROLLBACK")
-
-        await asyncio.to_thread(hold)
-
-    async def _jump(self, step: Step) -> None:
-        assert self.clock is not None
-        self.shift += step.amount
-        clocks.steer(self.clock, self.shift)
 
     async def _cut(self, step: Step) -> None:
         await self._order(step, "cut")

@@ -24,10 +24,12 @@ REDIS: Mapping[str, int] = {
     "slow": 1,
     "shift": 2,
 }
+FAILOVER: Mapping[str, int] = {"kill": 7, "stop": 4, "restart": 3, "failover": 3}
+SEVERAL: Mapping[str, int] = {"kill": 7, "stop": 4, "restart": 3, "away": 5}
 SQLITE: Mapping[str, int] = {"kill": 7, "stop": 4, "restart": 3, "locked": 2}
 JUMPS: Mapping[str, int] = {"kill": 4, "restart": 2, "jump": 3}
 """Kind -> weight, for each case."""
-OF_THE_STORE = ("away", "locked", "jump")
+OF_THE_STORE = ("away", "locked", "jump", "failover")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,14 @@ def make_plan(seed: int, seconds: float, nodes: list[str], lease: float, kinds: 
 def _measures(kind: str, lease: float, chance: random.Random) -> tuple[float, float]:
     """(how long, by how much) of a trouble."""
     least, most = {
-        "kill": (0.0, 0.5), "stop": (0.5, 2.0), "away": (0.1, 1.5), "locked": (0.3, 1.5), "hole": (0.3, 2.0), "slow": (1.0, 2.0),
-    }.get(kind, (0.0, 0.0))  # fmt: skip
+        "kill": (0.0, 0.5),
+        "stop": (0.5, 2.0),
+        "away": (0.1, 1.5),
+        "failover": (0.0, 1.0),
+        "locked": (0.3, 1.5),
+        "hole": (0.3, 2.0),
+        "slow": (1.0, 2.0),
+    }.get(kind, (0.0, 0.0))
     seconds = round(lease * chance.uniform(least, most), 2)
     if kind == "deaf":
         seconds = CALL_TIMEOUT

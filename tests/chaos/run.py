@@ -23,9 +23,10 @@ from duly import Scheduler
 from tests.chaos import checker, clocks
 from tests.chaos.application import periods_of
 from tests.chaos.checker import Evidence, Pushed
-from tests.chaos.cluster import HISTORY, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.load import Load
-from tests.chaos.plan import JUMPS, REDIS, SQLITE, Step, make_plan
+from tests.chaos.plan import Step, make_plan
+from tests.chaos.stores import KINDS
 from tests.stores.test_sqlite import check_soundness
 from tests.waiting import eventually
 
@@ -47,12 +48,9 @@ class Settings:
     lease: float = 2.0
     rate: float = 20.0
     recovery: float | None = None
-    server_clock: bool = False
 
-    def plan(self) -> list[Step]:
-        kinds = dict(JUMPS if self.server_clock else REDIS if self.store == "redis" else SQLITE)
-        if clocks.library() is None:
-            kinds.pop("shift", None)
+    def plan(self, kinds: Mapping[str, int]) -> list[Step]:
+        kinds = {kind: weight for kind, weight in kinds.items() if kind != "shift" or clocks.library() is not None}
         return make_plan(self.seed, self.seconds, list("ABCDEFGHIJKLMNOP")[: self.nodes], self.lease, kinds)
 
 
@@ -70,13 +68,12 @@ class Verdict:
 
 async def chaos(settings: Settings, folder: Path) -> Verdict:
     """Set up, push, make trouble by the plan, heal, wait until all is done, judge. The evidence stays in the folder."""
-    cluster = Cluster(
-        folder, settings.store, settings.nodes, settings.lease, steered=settings.server_clock, schedules=SCHEDULES
-    )
-    plan = settings.plan()
+    cluster = Cluster(folder, settings.store, settings.nodes, settings.lease, schedules=SCHEDULES)
+    plan = settings.plan(cluster.store.kinds)
     keep(folder / "settings.json", asdict(settings))
     keep(folder / "plan.json", [asdict(step) for step in plan])
-    async with cluster.running(), Scheduler(cluster.url, push_timeout=PUSH_TIMEOUT, history=HISTORY) as client:
+    show(plan)
+    async with cluster.running(), cluster.client(push_timeout=PUSH_TIMEOUT) as client:
         load = Load(client, settings.seed, settings.rate, settings.lease)
         pushing = asyncio.create_task(load.push_for_ever())
         await follow(plan, cluster, settings.seconds)
@@ -221,7 +218,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Real processes on a real store, and everything that can happen to them."
     )
-    parser.add_argument("--store", choices=["redis", "sqlite"], default="redis")
+    parser.add_argument("--store", choices=[*KINDS, "clock"], default="redis", help="clock: one whose clock jumps")
     parser.add_argument("--minutes", type=Fraction, default=Fraction(5), help="also as 30/6")
     parser.add_argument("--seed", type=int, default=None, help="plays a plan again (default: a new one)")
     parser.add_argument("--nodes", type=int, default=4)
@@ -231,27 +228,28 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where the evidence goes (default: a new one, removed if all is well)"
     )
-    parser.add_argument("--server-clock", action="store_true", help="the store's clock jumps, on and back (Valkey)")
     return parser.parse_args()
 
 
 def main() -> int:
     args = arguments()
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
-    settings = Settings(
-        args.store, float(args.minutes * 60), seed, args.nodes, args.lease, args.rate, args.recovery, args.server_clock
-    )
+    seconds = float(args.minutes * 60)
+    settings = Settings(args.store, seconds, seed, args.nodes, args.lease, args.rate, args.recovery)
     folder = args.folder or Path(tempfile.mkdtemp(prefix="duly-chaos-"))
     say(f"{args.store}, {float(args.minutes):g} min, seed {seed}, evidence in {folder}")
     if clocks.library() is None:
         say("libfaketime is not installed: the clocks of the nodes stay right")
-    for step in settings.plan():
-        say(f"  {step.at:8.2f} s  {step.kind:<8} {step.target:<6} {step.seconds:6.2f} s {step.amount:+.2f}")
     verdict = asyncio.run(chaos(settings, folder))
     say(str(verdict))
     if not verdict.violations and args.folder is None:
         shutil.rmtree(folder)
     return bool(verdict.violations)
+
+
+def show(plan: Sequence[Step]) -> None:
+    for step in plan:
+        say(f"  {step.at:8.2f} s  {step.kind:<8} {step.target:<6} {step.seconds:6.2f} s {step.amount:+.2f}")
 
 
 def say(line: str) -> None:

@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from duly import Scheduler
 from tests.chaos import checker
 from tests.chaos.application import periods_of
 from tests.chaos.checker import Evidence
-from tests.chaos.cluster import HISTORY, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.plan import Step
 from tests.chaos.run import Verdict, collect, follow, is_quiet, keep, lasted, pause, say, tick_log
 from tests.waiting import eventually
@@ -56,7 +55,7 @@ async def ticks(settings: Settings, folder: Path) -> Verdict:
     cluster = Cluster(folder, settings.store, settings.nodes, settings.lease, schedules=settings.schedules)
     periods = periods_of(settings.schedules)
     verdict = Verdict()
-    async with cluster.running(), Scheduler(cluster.url, history=HISTORY) as client:
+    async with cluster.running(), cluster.client() as client:
         await follow(settings.plan(), cluster, settings.seconds)
         paused = await pause(client, periods)
         try:

@@ -134,6 +134,33 @@ class TestLimits:
         await end_one(store, "c")
         assert room(url, "ended") == 0
 
+    async def test_a_settle_forgets_what_is_over_as_a_push_does(
+        self, url: str, opened: Open, clock: ManualClock
+    ) -> None:
+        store = await opened(limits=Limits(remember_ms=60_000))
+        await end_one(store, "a", named=True)
+        node = Node(store.shard("default"), "n")
+        await Client(store.shard("default")).push(job("b"))
+        claimed, fence = await node.claim_one()
+        clock.advance(60 + 3_600)
+        assert await node.settle(settlement(claimed, fence)) == ["applied"]
+        assert room(url, "ended") == 0
+
+    async def test_a_look_at_a_queue_that_nobody_used_leaves_nothing(self, url: str, opened: Open) -> None:
+        shard = (await opened()).shard("nobody")
+        await shard.get(["a"])
+        await shard.list("pending", "", 10)
+        await shard.sizes()
+        await shard.result("a")
+        await shard.schedules(None, "", 10)
+        await shard.history("history", "", 10)
+        if url.startswith("sqlite"):
+            assert room(url, "shards") == 0
+        else:
+            with contextlib.closing(redis.Redis.from_url(url, protocol=2)) as client:
+                assert client.hkeys("{duly:nobody}:meta") == [b"format"]
+                assert client.keys() == [b"{duly:nobody}:meta"]
+
     async def test_a_unique_key_of_what_has_left_takes_no_room(self, url: str, opened: Open) -> None:
         shard = (await opened()).shard("default")
         client = Client(shard)

@@ -58,6 +58,10 @@ class TestCluster(OnEach, conformance.ClusterSuite):
     pass
 
 
+class TestMoves(OnEach, conformance.MovesSuite, conformance.MapSuite):
+    pass
+
+
 class TestModel(OnEach):
     @pytest.mark.slow
     @pytest.mark.timeout(600)  # a difference takes Hypothesis minutes to shrink

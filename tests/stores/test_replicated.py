@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,31 +13,12 @@ from duly.stores.redis.store import RedisStore
 from duly.testing.conformance.kit import Client, Node, job
 from tests.conftest import StartServer
 from tests.schedulers import running
-from tests.servers import Server
-from tests.topologies import Member
+from tests.topologies import Pair
 from tests.waiting import eventually
 
 
-@pytest.fixture(params=["redis", "valkey"])
-async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Server, Member]]:
-    """A primary and its replica, which has all by now."""
-    primary = Member(request.param, tmp_path / "primary", "--repl-diskless-sync-delay", "0")
-    primary.start()
-    replica = Member(request.param, tmp_path / "replica", "--replicaof", f"127.0.0.1 {primary.port}")
-    replica.start()
-
-    def is_there() -> bool:
-        with primary.client() as client:
-            return client.wait(1, 100) == 1
-
-    await eventually(lambda: asyncio.to_thread(is_there), 20)
-    yield primary, replica
-    replica.stop()
-    primary.stop()
-
-
-async def test_a_push_a_start_and_a_run_are_confirmed_by_the_replica(pair: tuple[Server, Member]) -> None:
-    primary, replica = pair
+async def test_a_push_a_start_and_a_run_are_confirmed_by_the_replica(pair: Pair) -> None:
+    primary, replica = pair.primary, pair.replica
     scheduler, ran = Scheduler(primary.url, durability="replicated"), list[int]()
 
     @scheduler.task(delivery="at_most_once")
@@ -55,9 +34,9 @@ async def test_a_push_a_start_and_a_run_are_confirmed_by_the_replica(pair: tuple
 
 
 async def test_what_the_replica_does_not_confirm_is_uncertain_and_a_repeat_waits_for_it_too(
-    pair: tuple[Server, Member],
+    pair: Pair,
 ) -> None:
-    primary, replica = pair
+    primary, replica = pair.primary, pair.replica
     store = RedisStore(primary.url, limits=Limits(replicas=1))
     await store.connect()
     client, node = Client(store.shard("default")), Node(store.shard("default"), "n")
@@ -85,13 +64,23 @@ async def _confirmed(store: RedisStore) -> bool:
     return True
 
 
-async def test_a_push_that_no_replica_confirms_says_so(pair: tuple[Server, Member]) -> None:
-    primary, replica = pair
+async def test_a_push_that_no_replica_confirms_says_so(pair: Pair) -> None:
+    primary, replica = pair.primary, pair.replica
     async with Scheduler(primary.url, durability="replicated", push_timeout=0.1) as scheduler:
         replica.pause()
         with pytest.raises(PushUncertain):
             await scheduler.push("note", 1, remote=True)
         replica.resume()
+
+
+async def test_confirmations_go_on_when_their_connection_was_lost(pair: Pair) -> None:
+    primary = pair.primary
+    async with Scheduler(primary.url, durability="replicated") as scheduler:
+        for round in range(3):
+            job = await scheduler.push("note", round, remote=True)
+            assert await job.status() == "pending"
+            with primary.client() as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal")
 
 
 async def test_an_answer_of_another_server_than_the_one_that_confirms_is_no_answer(

@@ -16,11 +16,11 @@ import pytest
 
 from duly.core.lifecycle import Change
 from duly.errors import StoreRefused
-from duly.stores.base import Shard, Store
+from duly.stores.base import Renewal, Shard, Store
 from duly.stores.sqlite import wake
 from duly.stores.sqlite.store import SqliteStore
 from duly.testing import ManualClock, conformance
-from duly.testing.conformance.kit import BOUND, Client, Node, job, settlement
+from duly.testing.conformance.kit import AGAIN, BOUND, Client, Node, job, settlement
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = 60
@@ -128,11 +128,11 @@ async def test_a_push_of_another_process_wakes_a_sleeper(tmp_path: Path, real: S
     assert await asyncio.wait_for(sleeper, 0.5)
 
 
-async def put_back_unfit(shard: Shard, name: str = "unfit") -> None:
+async def put_back_unfit(shard: Shard, name: str = "unfit", change: Change = UNFIT) -> None:
     """A job is claimed and put back, as by a node that does not know its task."""
     node = Node(shard, name)
     claimed, fence = await node.claim_one()
-    assert await node.settle(settlement(claimed, fence, UNFIT)) == ["applied"]
+    assert await node.settle(settlement(claimed, fence, change)) == ["applied"]
 
 
 @pytest.fixture
@@ -179,6 +179,37 @@ async def test_a_push_is_not_left_to_others_because_an_unfit_job_is(
     await put_back_unfit(shard)
     await Client(shard, "second").push(job("b"))
     assert await asyncio.wait_for(shard.wait(2 * LONG), BOUND)
+
+
+async def test_a_token_for_anybody_stays_so_though_an_unfit_job_is_put_back(
+    real: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "OTHERS_SECONDS", LONG)
+    shard = real.shard("default")
+    await Client(shard).push(job("a"))
+    await put_back_unfit(shard)  # the token of the push lies there still
+    assert await asyncio.wait_for(shard.wait(2 * LONG), BOUND)
+
+
+async def test_a_run_that_failed_is_not_left_to_others(real: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake, "OTHERS_SECONDS", LONG)
+    shard = real.shard("default")
+    await Client(shard).push(job("a"))
+    assert await shard.wait(BOUND)
+    await put_back_unfit(shard, change=AGAIN)
+    assert await asyncio.wait_for(shard.wait(2 * LONG), BOUND)
+
+
+async def test_who_puts_back_no_unfit_job_takes_the_token_of_one_that_another_put_back(
+    real: SqliteStore, other: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "OTHERS_SECONDS", LONG)
+    here, there = real.shard("default"), other.shard("default")
+    await Client(here).push(job("a"))
+    assert await here.wait(BOUND)
+    await put_back_unfit(there)
+    await here.renew([Renewal("a", 1, 1_000)])  # it writes, and leaves no token
+    assert await asyncio.wait_for(here.wait(2 * LONG), BOUND)
 
 
 async def test_a_process_killed_in_mid_traffic_leaves_a_sound_file(tmp_path: Path, real: SqliteStore) -> None:

@@ -42,3 +42,7 @@ class TestSchedules(OnEach, conformance.SchedulesSuite):
 
 class TestCluster(OnEach, conformance.ClusterSuite):
     pass
+
+
+class TestMoves(OnEach, conformance.MovesSuite, conformance.MapSuite):
+    pass

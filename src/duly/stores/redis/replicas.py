@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import hiredis
 
-from duly.errors import StoreUncertain
+from duly.errors import StoreError, StoreUncertain
 from duly.stores.redis.topology import LOST
 from duly.stores.redis.wire import ConnectionLost, Wire
 
@@ -61,13 +61,13 @@ class Replicas:
 
     async def _confirmed(self, key: str, count: int) -> str | StoreUncertain:
         try:
-            if self._wire is None:
+            if self._wire is None or not self._wire[0].is_open:
                 self._wire = await self._dial()
             wire, server = self._wire
             written, reached = await asyncio.gather(
                 wire.ask(b"HINCRBY", key, b"waits", 1), wire.ask(b"WAIT", count, WAIT_MS)
             )
-        except (*LOST, ConnectionLost) as error:
+        except (*LOST, ConnectionLost, StoreError) as error:
             self.lost()
             return StoreUncertain(f"{self._url} did not say whether a replica has it: {error}")
         for reply in (written, reached):

@@ -41,13 +41,20 @@ class Wire(asyncio.Protocol):
         self._received = 0
         self.keep: Any = None  # what must live as long as the connection
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]
 
     def send(self, packed: Sequence[bytes], receivers: Sequence[Receiver]) -> None:
-        """Write commands; each receiver gets the reply of its command."""
-        assert self._transport is not None
+        """Write commands; each receiver gets the reply of its command, or ConnectionLost."""
+        if self._transport is None:  # given up since its owner has looked
+            for receive in receivers:
+                receive(ConnectionLost("the connection was given up"))
+            return
         self._awaited.extend(receivers)
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         if self._timer is None:
