@@ -4,10 +4,10 @@
     redis_url, valkey_url         its address, all data deleted before the test
     store_url                     the test runs three times: memory, redis, valkey
     start_server(kind, *options)  a server of the test's own, to kill or to limit; stopped after the test
-    redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster, redis_pair, valkey_pair
+    redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster, redis_pair, valkey_pair, redis_independent
                                   several servers (tests.topologies), healthy and empty before the test
     pair                          the test runs twice: redis_pair, valkey_pair
-    topology_url                  the test runs twice: a Redis behind Sentinel, a Valkey cluster
+    topology_url                  the test runs thrice: a Redis behind Sentinel, a Valkey cluster, three servers
 
 A test that asks for a server is marked `server` (and `redis` or `valkey`) by itself. A server that is missing fails
 the test with a sentence; it never skips.
@@ -29,12 +29,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import Server
-from tests.topologies import Cluster, Pair, Replicated
+from tests.topologies import Cluster, Independent, Pair, Replicated
 
 StartServer = Callable[..., Server]
-Topology = Replicated | Cluster | Pair
-Runs = TypeVar("Runs", Server, Replicated, Cluster, Pair)
+Topology = Replicated | Cluster | Pair | Independent
+Runs = TypeVar("Runs", Server, Replicated, Cluster, Pair, Independent)
 
+TOPOLOGIES: dict[str, Callable[[str, Path], Topology]] = {
+    "sentinel": Replicated,
+    "cluster": Cluster,
+    "pair": Pair,
+    "independent": Independent,
+}
 MARKERS = {
     "redis_server": ("server", "redis"),
     "valkey_server": ("server", "valkey"),
@@ -142,8 +148,7 @@ def topologies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 
         @functools.cache
         def topology(kind: str, name: str) -> Topology:
-            make = {"sentinel": Replicated, "cluster": Cluster, "pair": Pair}[name]
-            servers: Topology = make(kind, tmp_path_factory.mktemp(f"{kind}-{name}"))
+            servers: Topology = TOPOLOGIES[name](kind, tmp_path_factory.mktemp(f"{kind}-{name}"))
             stack.callback(servers.stop)
             servers.start()
             return servers
@@ -165,6 +170,7 @@ def _healthy(kind: str, name: str) -> Any:
 redis_sentinel, valkey_sentinel = _healthy("redis", "sentinel"), _healthy("valkey", "sentinel")
 redis_cluster, valkey_cluster = _healthy("redis", "cluster"), _healthy("valkey", "cluster")
 redis_pair, valkey_pair = _healthy("redis", "pair"), _healthy("valkey", "pair")
+redis_independent = _healthy("redis", "independent")
 
 
 @pytest.fixture(
@@ -182,6 +188,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     params=[
         pytest.param("redis_sentinel", marks=[pytest.mark.server, pytest.mark.redis]),
         pytest.param("valkey_cluster", marks=[pytest.mark.server, pytest.mark.valkey]),
+        pytest.param("redis_independent", marks=[pytest.mark.server, pytest.mark.redis]),
     ]
 )
 def topology_url(request: pytest.FixtureRequest) -> str:

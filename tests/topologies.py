@@ -80,6 +80,40 @@ class Member(Server):
         self.paused = False
 
 
+class Independent:
+    """Three servers that know nothing of each other. options: as for a `Server`."""
+
+    def __init__(self, kind: str, directory: Path, *options: str) -> None:
+        self.servers = [Member(kind, directory / str(n), *options) for n in range(3)]
+
+    @property
+    def url(self) -> str:
+        """All of them, as DULY_URL has them."""
+        return " ".join(server.url for server in self.servers)
+
+    @property
+    def touched(self) -> bool:
+        return any(server.touched for server in self.servers)
+
+    def start(self) -> None:
+        start_together(self.servers)
+
+    def heal(self) -> None:
+        """Every server is there."""
+        for server in self.servers:
+            server.resume()
+            server.touched = False
+        self.start()
+
+    def flush(self) -> None:
+        for server in self.servers:
+            server.flush()
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
 class Pair:
     """A primary and its replica, and nobody who would make the replica primary."""
 

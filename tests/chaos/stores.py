@@ -15,12 +15,11 @@ from typing import Any
 from tests.chaos import clocks
 from tests.chaos.plan import FAILOVER, JUMPS, REDIS, SEVERAL, SQLITE, Step
 from tests.servers import Server
-from tests.topologies import Cluster, Replicated
+from tests.topologies import Cluster, Independent, Replicated
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 KINDS = ("redis", "valkey", "sqlite", "sentinel", "cluster", "servers")
 """What `opened` knows, beside "clock"."""
-SERVERS = 3
 
 
 class Behind:
@@ -116,22 +115,20 @@ class Several(Behind):
     kinds = SEVERAL
 
     def __init__(self, folder: Path) -> None:
-        self.servers = [Server("redis", folder / f"redis{n}", *AOF) for n in range(SERVERS)]
+        self.topology = Independent("redis", folder, *AOF)
 
     @property
     def url(self) -> str:
-        return " ".join(server.url for server in self.servers)
+        return self.topology.url
 
     def start(self) -> None:
-        for server in self.servers:
-            server.start()
+        self.topology.start()
 
     def stop(self) -> None:
-        for server in self.servers:
-            server.kill()
+        self.topology.stop()
 
     async def do(self, step: Step) -> None:
-        await _away(random.choice(self.servers), step.seconds)
+        await _away(random.choice(self.topology.servers), step.seconds)
 
 
 class Replicas(Behind):

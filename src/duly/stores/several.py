@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from duly.core.shards import place_of
-from duly.errors import ConfigurationError, StoreError
+from duly.errors import ConfigurationError, StoreError, StoreRefused
 from duly.stores.base import Registry, Shard, Store
-from duly.stores.capabilities import Examined, Finding, Forgetful, Mapped
+from duly.stores.capabilities import Calling, Examined, Finding, Forgetful, Mapped
 
 
 class SeveralStores:
@@ -84,6 +85,12 @@ class SeveralStores:
 
     async def unlock(self, name: str, owner: str) -> bool:
         return await self.master.unlock(name, owner)
+
+    def called(self, name: str, owner: str) -> AbstractAsyncContextManager[asyncio.Future[None]]:
+        """As the master does it. Raises StoreRefused if it does not call."""
+        if not isinstance(self.master, Calling):
+            raise StoreRefused(f"{self.master.url} calls nobody: ask it again")
+        return self.master.called(name, owner)
 
     async def forget(self) -> None:
         for store in self.stores:
