@@ -196,11 +196,11 @@ class Sentinel(Member):
 
 
 class Replicated:
-    """A primary and a replica of it, and three sentinels that agree on which is which."""
+    """A primary and its replicas, and three sentinels that agree on which is which."""
 
-    def __init__(self, kind: str, directory: Path) -> None:
+    def __init__(self, kind: str, directory: Path, replicas: int = 1) -> None:
         self.kind, self.directory = kind, directory
-        self.data = [Member(kind, directory / f"data{n}", *REPLICATION) for n in range(2)]
+        self.data = [Member(kind, directory / f"data{n}", *REPLICATION) for n in range(1 + replicas)]
         self.sentinels: list[Sentinel] = []
 
     @property
@@ -215,13 +215,19 @@ class Replicated:
         return next(member for member in self.data if member.port == port)
 
     @property
-    def replica(self) -> Member:
+    def replicas(self) -> list[Member]:
         primary = self.primary
-        return next(member for member in self.data if member is not primary)
+        return [member for member in self.data if member is not primary]
+
+    @property
+    def replica(self) -> Member:
+        """The first of them."""
+        return self.replicas[0]
 
     def start(self) -> None:
         start_together(self.data)
-        self.data[1].ask("REPLICAOF", HOST, self.data[0].port)
+        for replica in self.data[1:]:
+            replica.ask("REPLICAOF", HOST, self.data[0].port)
         self.sentinels = [Sentinel(self.kind, self.directory / f"sentinel{n}", self.data[0].port) for n in range(3)]
         start_together(self.sentinels)
         self.heal()
@@ -238,20 +244,18 @@ class Replicated:
 
     def _is_healthy(self) -> bool:
         views = [dict(_pairs(sentinel.ask("SENTINEL", "MASTER", SERVICE))) for sentinel in self.sentinels]
-        facts = (b"flags", b"num-slaves", b"num-other-sentinels")
-        if any(tuple(view[fact] for fact in facts) != (b"master", b"1", b"2") for view in views):
+        facts, count = (b"flags", b"num-slaves", b"num-other-sentinels"), len(self.data) - 1
+        if any(tuple(view[fact] for fact in facts) != (b"master", b"%d" % count, b"2") for view in views):
             return False
         if len({view[b"port"] for view in views}) > 1:
             return False
         replication = self.primary.facts("replication")
-        replicas = _pairs(self.sentinels[0].ask("SENTINEL", "REPLICAS", SERVICE)[0])
-        up = dict(replicas)
+        known = [dict(_pairs(each)) for each in self.sentinels[0].ask("SENTINEL", "REPLICAS", SERVICE)]
         return (
             replication["role"] == "master"
-            and replication["connected_slaves"] == 1
-            and replication["slave0"]["state"] == "online"
-            and up[b"flags"] == b"slave"
-            and up[b"master-link-status"] == b"ok"
+            and replication["connected_slaves"] == count
+            and all(replication[f"slave{n}"]["state"] == "online" for n in range(count))
+            and all((each[b"flags"], each[b"master-link-status"]) == (b"slave", b"ok") for each in known)
         )
 
     def fail_over(self) -> Member:
