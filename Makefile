@@ -1,11 +1,13 @@
 # Everything a developer does here. `make` alone lists it.
-# ARGS go to the program that is run: make test ARGS="-k lease -x".
+# ARGS go to the program that is run: make test ARGS="-k lease -x". Tests run in WORKERS processes, each with servers of its
+# own; for --pdb: make test WORKERS=0.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 30
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: simulate help demo test check format bench chaos chaos-ticks mutate mutate-core clean redis
@@ -17,7 +19,7 @@ demo: $(STAMP) ## see it work, and survive a kill: two nodes on an embedded stor
 	@$(BIN)/duly demo $(ARGS)
 
 test: $(STAMP) redis ## run the whole test suite, with real servers, from a fresh clone on
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, architecture, and the tests that need no server
 	$(BIN)/ruff format --check .

@@ -268,14 +268,24 @@ def test_a_fresh_job_may_run() -> None:
 def test_a_cancelled_job_does_not_run() -> None:
     found = admit(job(cancelled=True, before=Holder(1, "n", True)), ONCE, NOW)
     assert found is not None
-    assert found.ending is Ending.CANCELLED
-    assert found.reason
+    assert (found.ending, found.reason) == (Ending.CANCELLED, "cancelled before it ran")
 
 
 def test_a_started_run_at_most_once_is_lost_and_never_run_again() -> None:
     found = admit(job(before=Holder(1, "gone", True), crashes=1), ONCE, NOW)
     assert found is not None
-    assert (found.ending, "gone" in found.reason) == (Ending.LOST, True)
+    assert found.ending is Ending.LOST
+    assert found.reason == "its node gone vanished after the start; it may not start again"
+
+
+def test_a_run_at_most_once_whose_start_the_server_may_have_forgotten_is_lost_too() -> None:
+    found = admit(job(before=Holder(1, "gone", False, doubtful=True), crashes=1), ONCE, NOW)
+    assert found is not None
+    assert found.ending is Ending.LOST
+    assert found.reason == (
+        "its node gone vanished and the server too, which may have known of its start; it may not start again"
+    )
+    assert admit(job(before=Holder(1, "gone", False, doubtful=True), crashes=1), RETRIED, NOW) is None
 
 
 def test_an_unstarted_run_at_most_once_is_simply_run() -> None:

@@ -332,6 +332,7 @@ def test_a_schedule_with_times_is_over_after_so_many_ticks(catch_up: CatchUp, lo
     assert len(scheduled.fired) == min(3, looks + 1) if catch_up == "latest" else 3
     assert plan(of, Standing(START, 0, fired=3), START + HOUR) == schedule.Plan([], START, None, None, {})
     assert plan(of, Standing(START, 0, fired=2), START + HOUR).next is None
+    assert len(plan(of, Standing(START, 0, fired=1), START + HOUR).moments) == (1 if catch_up == "latest" else 2)
 
 
 def test_an_interval_after_completion_counts_from_the_end_of_the_last_run() -> None:
@@ -366,11 +367,31 @@ def test_ticks_that_are_fired_late_are_counted() -> None:
     assert (len(scheduled.fired), scheduled.late) == (4, 2)
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        Definition(every(seconds=10, start=START / 1000), "task", times=1),
+        Definition(every(seconds=10, after_completion=True), "task"),
+    ],
+)
+def test_a_last_tick_that_is_fired_late_is_counted_too(of: Definition) -> None:
+    for late, now in ((0, START + 10_000 + LATE_MS), (1, START + 10_001 + LATE_MS)):
+        found = plan(of, Standing(START + 9_999 if of.times else START, START), now)
+        assert (found.moments, found.late) == ([START + 10_000], late)
+
+
+@pytest.mark.parametrize("now", [START + 1_000, START + 5_000])
+def test_a_schedule_with_a_buffer_is_held_back_by_the_run_just_fired(now: int) -> None:
+    of = definition(every(seconds=1, start=START / 1000), "all", overlap="buffer")
+    found = plan(of, Standing(START - 1, 0), now)
+    assert (found.moments, found.next, found.look) == ([START], START + 1_000, now + HELD_BACK_MS)
+
+
 def test_a_schedule_that_fails_too_often_in_a_row_is_paused_with_a_note() -> None:
     of = Definition(every(seconds=1, start=START / 1000), "task", pause_after=3)
     assert plan(of, Standing(START, 0, failures=2), START + 1000).moments == [START + 1000]
     paused = plan(of, Standing(START, 0, failures=3), START + 1000)
-    assert (paused.moments, paused.look, paused.pause) == ([], None, "3 runs in a row have failed")
+    assert paused == schedule.Plan([], START, None, None, {}, pause="3 runs in a row have failed")
 
 
 def test_jitter_moves_the_job_and_not_the_moment_and_is_the_same_on_every_node() -> None:
@@ -470,6 +491,12 @@ def test_the_job_of_a_tick_carries_the_arguments_and_options_of_its_schedule() -
     envelope = codec.decode(schedule.make_job("s", Definition(MINUTE, "t", *packed, Options(timeout=5.0)), START).body)
     assert (envelope.task, codec.unpack(envelope.args), codec.unpack(envelope.kwargs)) == ("t", [7], {"a": 1})
     assert envelope.options == Options(timeout=5.0)
+
+
+def test_a_job_made_ahead_of_its_moment_is_due_then() -> None:
+    of = definition(every(seconds=1))
+    assert schedule.make_job("s", of, START, ahead=True).due == START
+    assert schedule.make_job("s", of, START).due is None
 
 
 def test_the_job_of_a_tick_is_named_after_its_moment_and_says_where_it_comes_from() -> None:

@@ -13,8 +13,8 @@ from duly.testing.simulate import main
 from duly.testing.simulation import Report, simulate
 from duly.testing.simulation.plant import PLANTS, planted
 
-SEEDS = 200
-SEEDS_ELSEWHERE = 20
+SEEDS = 100
+SEEDS_ELSEWHERE = 10
 MOST = 1_000
 """Seeds within which a planted fault must be found."""
 
