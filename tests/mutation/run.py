@@ -225,7 +225,7 @@ def main() -> None:
     totals = Counter(verdict.kind for verdict in verdicts)
     say("\nSurvivors that nobody has explained:" if totals["survived"] else "\nNo survivor is unexplained.")
     say("\n".join(row(verdict) for verdict in verdicts if verdict.kind == "survived"))
-    if not options.only and not options.text:
+    if not (options.only or options.text or options.again or options.without):
         report_stale(verdicts, options.store)
     say(
         f"{len(verdicts)} mutants: {totals['found']} found, {totals['explained']} explained, {totals['survived']} survived, "

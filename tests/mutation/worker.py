@@ -26,9 +26,23 @@ from tests.mutation.mutants import SQLITE_MODULES
 from tests.servers import Server
 
 ROOT = Path.cwd()
-SUITES = ("TestJobs", "TestFaults", "TestCare", "TestSchedules", "TestCluster", "TestLimits")
+SUITES = (
+    "TestJobs",
+    "TestFaults",
+    "TestCare",
+    "TestSchedules",
+    "TestCluster",
+    "TestMoves",
+    "TestEntries",
+    "TestLimits",
+)
 FILES = {
-    "redis": ("tests/stores/test_redis.py", "tests/stores/test_redis_repair.py", "tests/test_sequences.py"),
+    "redis": (
+        "tests/stores/test_redis.py",
+        "tests/stores/test_redis_repair.py",
+        "tests/stores/test_redis_repair_entries.py",
+        "tests/test_sequences.py",
+    ),
     "sqlite": ("tests/stores/test_sqlite.py",),
 }
 LIMITS = "tests/stores/test_limits.py"

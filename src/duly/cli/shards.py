@@ -128,6 +128,8 @@ async def rebalance(scheduler: Scheduler, partitions: Mapping[str, int], servers
         raise click.UsageError(f"--servers {count}: {counted(listed, 'server')} listed; list them all with --url")
     for queue, number in partitions.items():
         check_partitions(queue, number, count)
+    if count <= scheduler.config.master:
+        raise click.UsageError(f"--servers {count} would empty the master (server {scheduler.config.master})")
     await scheduler.store.connect()
     scheduler.shards.is_longer_list = count < listed
     try:

@@ -47,6 +47,7 @@ class Line:
         self._claim_n = self._settle_n = 1
         self.reserved = 0
         self._claim_open = False
+        self._unheard = False  # the last claim was not answered: the next asks for nothing, and holds no slot
         self._hungry = True
         self._pass_on = False
         self._doubt = False
@@ -193,6 +194,8 @@ class Line:
         claims = self._claim_open or self._pass_on or (self._hungry and self._may_claim())
         if claims:
             calls.append(self._claim())
+        if not calls:  # another line has taken the last slot while this one renewed
+            return
         answers = await asyncio.gather(*calls, return_exceptions=True) if len(calls) > 1 else [await _caught(calls[0])]
         fault: BaseException | None = None
         if self._sent:
@@ -212,7 +215,7 @@ class Line:
         self._claimed_at = self.worker.clock.monotonic()
         if not self._claim_open:
             self._hungry = False
-            self.reserved = self.worker.slots.reserve() if self._may_claim() else 0
+            self.reserved = self.worker.slots.reserve() if self._may_claim() and not self._unheard else 0
             self._claim_open = True
             self._pass_on = False
         return self.shard.claim(
@@ -255,17 +258,26 @@ class Line:
             self.worker.settled(run, settlement, answer)
         return None
 
+    def _unanswered(self, error: BaseException) -> BaseException:
+        """A claim got no answer: until it gets one, other lines may have its slots."""
+        self._unheard = True
+        reserved, self.reserved = self.reserved, 0
+        self.worker.slots.release(reserved)
+        return _only_store_errors(error)
+
     def _claimed(self, batch: Batch | BaseException) -> BaseException | None:
         if isinstance(batch, BaseException):
-            return _only_store_errors(batch)
+            return self._unanswered(batch)
         waited = self.worker.clock.monotonic() - self._claimed_at
         if batch.jobs and waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
-            return StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
+            error = StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
+            return self._unanswered(error)
         self._claim_n += 1
         self._claim_open = False
         limit, self.reserved = self.reserved, 0
+        was_unheard, self._unheard = self._unheard, False
         self.worker.slots.release(limit - len(batch.jobs))
-        if batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
+        if was_unheard or batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
             self._hungry = True
         elif batch.wait_us is not None:
             ago = min(waited, 0.003) / 3  # the store spoke about a third of a round trip before

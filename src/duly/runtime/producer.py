@@ -93,15 +93,18 @@ class Producer:
             self._client, self._generation, self._n = new_name(), generation(), 0
         self._n += 1
         n, until = self._n, self.clock.monotonic() + self.push_timeout
-        backoff, sent = Backoff(LONGEST_PAUSE), False
+        backoff, sent, is_known = Backoff(LONGEST_PAUSE), False, False
         while True:
             try:
                 await self._shards.ensure(self.shard.queue)
+                is_known = True
                 if not sent:
                     self._require_present_map()
                 return await self.shard.enqueue(self._client, n, jobs, epoch=self._epoch)
             except (StoreUncertain, StoreUnavailable, StaleMap) as error:
                 sent = sent or isinstance(error, StoreUncertain)
+                if isinstance(error, StaleMap) and not is_known:  # the queue lies in other places than was thought
+                    raise
                 if isinstance(error, StaleMap):  # refused: neither this call nor one before it was applied
                     sent = False
                     await self._shards.refresh()

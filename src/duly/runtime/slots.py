@@ -39,10 +39,12 @@ class Slots:
         return count
 
     def release(self, count: int) -> None:
-        """They are free again: every line hears of it, another one first each time."""
-        if not count:
-            return
+        """They are free again: every line hears of it, another one first each time. Fewer than none: so many are taken, for
+        what came of a claim that was not answered in time; `free` may be less than none until some of that is handed back.
+        """
         self.free += count
+        if count <= 0:
+            return
         if len(self._lines) == 1:
             self._lines[0].slot_freed()
             return

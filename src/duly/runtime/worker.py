@@ -208,8 +208,8 @@ class Worker:
                 if outcome is not None:
                     self.ended(run, outcome)
                     return None
-            if not self.claiming:  # claimed by a call whose answer was lost, before the stop
-                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
+            if not self.claiming or self.slots.free < 0:  # claimed by a call whose answer was lost
+                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node has no room for it any more"))
                 return None
             run.args, run.kwargs = handler.bind(envelope)
         except UnfitJob as error:

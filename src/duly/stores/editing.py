@@ -32,8 +32,10 @@ def created(new: NewSchedule, now: int) -> ScheduleRecord:
     return ScheduleRecord(new.id, new.definition, 1, mark, now, app=new.app, buffer=new.buffer)
 
 
-def compared(old: ScheduleRecord, new: NewSchedule, now: int) -> str:
-    """What a put to an existing schedule comes to; only `updated` writes."""
+def compared(old: ScheduleRecord | None, new: NewSchedule, now: int) -> str:
+    """What a put comes to; only `created` and `updated` write."""
+    if old is None:
+        return "created" if new.revision is None else "conflict"
     if (old.definition, old.app) == (new.definition, new.app):
         return "same"
     if new.revision is not None and new.revision != old.revision:

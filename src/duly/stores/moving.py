@@ -8,6 +8,7 @@ that runs or a schedule with such a job, is left for a later pass.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -16,9 +17,11 @@ import msgspec
 from duly.core import shards as mapping
 from duly.core.job import NewJob
 from duly.core.shards import Former, Place, ShardMap, Spread, place_of, slot_of, slot_of_key
-from duly.errors import ConfigurationError, StoreRefused
+from duly.errors import ConfigurationError, StoreError, StoreRefused
 from duly.identity import new_name
+from duly.stores.base import Sizes
 from duly.stores.capabilities import Departure, Mapped, Movable
+from duly.stores.whole import WholeQueue
 
 if TYPE_CHECKING:
     from duly.stores.shards import Shards
@@ -100,7 +103,8 @@ class Mover:
 
     async def before(self, queue: str, job: NewJob) -> tuple[str, str] | None:
         """While things move: what is known of a job with an id or a key of the user's where it lay before, as `enqueue`
-        answers it. Moved first, if it can be: then, and if nothing is known, None, and it may be pushed where it belongs.
+        answers it. None if nothing is, and if it has come to where it belongs meanwhile: then it may be pushed there. One
+        that is to be replaced is brought there first.
         """
         former, home = self._shards.former(queue, job), self._shards.place_of_job(queue, job)
         if former is None or former == home:
@@ -114,8 +118,11 @@ class Mover:
             return await movable.holder(job.unique.key) if job.unique is not None else None
 
         known = await found()
-        if known is not None and known[0] in ("pending", "dead", "leased"):
-            await self.move(former, home, "jobs", [known[1]])
+        if known is not None and known[0] == "leased":  # it may be on its way
+            await self.finish(former)
+            known = await found()
+        if job.replace and known == ("pending", job.id):  # it takes the key, and so the place, of what replaces it
+            await self.move(former, home, "jobs", [job.id])
             known = await found()
         return known
 
@@ -124,31 +131,70 @@ async def change_map(shards: Shards, servers: int, partitions: Mapping[str, int]
     """Publish another map, by which everything belongs elsewhere from now on; then things are to be moved (`move_all`).
 
     First every shard of the map as it is refuses what is pushed by it: until the new one is published, an instant later,
-    pushes wait. Interrupted in between it is to be called again. If it is published already, nothing is done. Raises
-    ConfigurationError if another change is not finished, StoreRefused if another came first.
+    pushes wait. Interrupted in between it is to be called again. If it is published already, nothing is done. The new
+    shards are paused, and divide the limit, as the former did. Raises ConfigurationError if another change is not finished;
+    StoreError, and nothing is changed, if a shard does not answer.
     """
     store = shards.store
     if not isinstance(store, Mapped):
         raise ConfigurationError(f"{store.url} keeps every queue in one place: there is nothing to spread")
-    text = await store.shard_map("", 1)
-    present = mapping.decode(text) if text else ShardMap(servers=1)
-    wanted = {queue: count for queue, count in {**present.partitions, **partitions}.items() if count > 1}
-    if (present.servers, present.partitions) == (servers, wanted):
-        return
-    if present.was is not None and not present.was.until:
-        raise ConfigurationError(
-            f"the change to {present.servers} server(s) and {present.partitions} is not finished: rebalance to that first"
-        )
-    former = Former(present.servers, present.partitions)
-    following = ShardMap(present.epoch + 1, servers, wanted, former)
-    for queue in (await store.registry()).queues:
-        for place in Spread(queue, min(former.servers, store.servers), former.partitions.get(queue, 1)).places:
-            shard = shards.at(place)
+    while True:
+        text = await store.shard_map("", 1)
+        present = mapping.decode(text) if text else ShardMap(servers=1)
+        wanted = {queue: count for queue, count in {**present.partitions, **partitions}.items() if count > 1}
+        if (present.servers, present.partitions) == (servers, wanted):
+            return
+        if store.servers < present.servers:
+            raise ConfigurationError(
+                f"this list has {store.servers} server(s), the shard map {present.servers}: what lies on the others would be left "
+                "behind; list them all, and say how many are to be used"
+            )
+        if present.was is not None and not present.was.until:
+            raise ConfigurationError(
+                f"the change to {present.servers} server(s) and {present.partitions} is not finished: rebalance to that first"
+            )
+        following = ShardMap(present.epoch + 1, servers, wanted, Former(present.servers, present.partitions))
+        changes = [
+            await _Change.of(shards, queue, present, following) for queue in (await store.registry()).queues
+        ]  # all answer
+        try:
+            for change in changes:
+                await change.close()
+            if await store.change_map(text, mapping.encode(following)):  # else somebody else has written it meanwhile
+                return
+        except StoreError as error:
+            raise type(error)(
+                f"{error}; pushes wait until the map has changed: call it again when it can be"
+            ) from error
+
+
+class _Change:
+    """What becomes of one queue."""
+
+    def __init__(self, former: WholeQueue, later: WholeQueue, sizes: Sizes, epoch: int) -> None:
+        self._former, self._later, self._sizes, self._epoch = former, later, sizes, epoch
+
+    @classmethod
+    async def of(cls, shards: Shards, queue: str, present: ShardMap, following: ShardMap) -> _Change:
+        servers = shards.store.servers if isinstance(shards.store, Mapped) else 1
+        before = Spread(queue, min(present.servers, servers), present.partitions.get(queue, 1))
+        after = Spread(queue, following.servers, following.partitions.get(queue, 1))
+        former, later = (WholeQueue(queue, spread, spread.places, shards.at) for spread in (before, after))
+        sizes, _ = await asyncio.gather(former.sizes(), later.sizes())
+        if sizes.limit is not None and sizes.limit < len(after.places):
+            raise ConfigurationError(
+                f"the limit of queue {queue!r} is {sizes.limit}, and {len(after.places)} shards cannot divide it: raise it first"
+            )
+        return cls(former, later, sizes, following.epoch)
+
+    async def close(self) -> None:
+        """Nothing is pushed to the former shards any more; the later ones have their switches."""
+        for shard in self._former.shards:
             if not isinstance(shard, Movable):
-                raise ConfigurationError(f"what lies in {store.url} cannot be moved to other shards")
-            await shard.remapped(following.epoch)
-    if not await store.change_map(text, mapping.encode(following)):
-        raise StoreRefused("somebody else has changed the map of shards meanwhile: look at it, and try again")
+                raise ConfigurationError(f"what lies in queue {self._former.queue!r} cannot be moved to other shards")
+            await shard.remapped(self._epoch)
+        if self._sizes.paused or self._sizes.limit is not None:
+            await self._later.configure(paused=self._sizes.paused or None, limit=self._sizes.limit)
 
 
 async def move_all(shards: Shards, remember_ms: int, moved: Callable[[int], None] = lambda _count: None) -> int:
@@ -159,9 +205,12 @@ async def move_all(shards: Shards, remember_ms: int, moved: Callable[[int], None
         return 0
     await shards.refresh()
     text = await store.shard_map("", 1)
-    was = mapping.decode(text).was if text else None
+    present = mapping.decode(text) if text else ShardMap()
+    was = present.was
     if was is None or text is None:
         return 0
+    if present.epoch != shards.map.epoch:  # changed in between: what is swept now is not what that asks for
+        return 1
     registry = await store.registry()
     following: Former | None = None
     if not was.until:
@@ -172,7 +221,6 @@ async def move_all(shards: Shards, remember_ms: int, moved: Callable[[int], None
         following = msgspec.structs.replace(was, until=registry.now + remember_ms + 1)
     elif registry.now < was.until:
         return 0
-    present = msgspec.structs.replace(mapping.decode(text), was=following)
-    if await store.change_map(text, mapping.encode(present)):
+    if await store.change_map(text, mapping.encode(msgspec.structs.replace(present, was=following))):
         await shards.refresh()
     return 0

@@ -117,8 +117,8 @@ class CareVerbs(Verbs):
             return "", {}
         state = self._state
         with self._step() as now:
-            stale = sum(_forget_silent(room, now, limit) for room in (state.clients, state.claims, state.settles))
-            return "", {"stale": stale} if stale else {}
+            counts = [_forget_silent(room, now, limit) for room in (state.clients, state.claims, state.settles)]
+            return "more" if limit in counts else "", {"stale": sum(counts)} if any(counts) else {}
 
     async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
         with self._step():

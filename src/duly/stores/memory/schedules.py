@@ -23,13 +23,11 @@ class ScheduleVerbs(Verbs):
         state = self._state
         with self._step() as now:
             old = state.schedules.get(schedule.id)
-            if old is not None:
-                what = compared(old, schedule, now)
-                if what != "updated":
-                    return what, old.revision
+            what = compared(old, schedule, now)
+            if what not in ("created", "updated"):
+                return what, old.revision if old is not None else 0
             new = created(schedule, now) if old is None else updated(old, schedule, now)
             state.schedules[new.id] = new
-            what = "created" if old is None else "updated"
             _log(state, now, self._limits.history, new.id, new.mark, what, "", 1)
             if new.paused is None:
                 _look_now(state, new.id, now)

@@ -50,3 +50,18 @@ def lock(namespace: str, name: str) -> tuple[str, str, str, str]:
 def lock_call(namespace: str, name: str, owner: str) -> str:
     """The channel on which who waits for a lock is told that it may try."""
     return f"{lock(namespace, name)[0]}:{owner}"
+
+
+class PoolKeys:
+    """The keys of a pool of nodes (`duly.cluster`), all in one slot."""
+
+    def __init__(self, namespace: str, pool: str) -> None:
+        self.prefix = f"{{{namespace}:pool:{pool}}}:"
+        self.marks = f"{self.prefix}marks"
+        self.members = (f"{self.prefix}members", f"{self.prefix}records")
+
+    def member(self, id: str) -> str:
+        return f"{self.prefix}member:{id}"
+
+    def tick(self, name: str, moment: int) -> str:
+        return f"{self.prefix}tick:{moment}:{name}"

@@ -77,17 +77,15 @@ def _save(room: Room, r: ScheduleRecord, look: int | None) -> None:
 
 def _put(room: Room, new: NewSchedule) -> tuple[str, int]:
     old, look = _load(room, new.id)
-    if old is not None:
-        what = compared(old, new, room.now)
-        if what != "updated":
-            return what, old.revision
+    what = compared(old, new, room.now)
+    if what not in ("created", "updated"):
+        return what, old.revision if old is not None else 0
     record = created(new, room.now) if old is None else updated(old, new, room.now)
     if record.paused is None:
         look = room.now
         room.leave_token()
     _save(room, record, look)
     room.schedules += old is None
-    what = "created" if old is None else "updated"
     _log(room, record.id, record.mark, what, "", 1)
     return what, record.revision
 

@@ -18,6 +18,8 @@
     def test_my_store_does_what_memory_does():
         conformance.check_model(lambda clock: MyStore(clock=clock, limits=conformance.LIMITS))
 
+A driver of membership (`duly.cluster.Driver`) is given `MembersSuite`.
+A store of several shards is given `MovesSuite` (`capabilities.Movable`) and `MapSuite` (`capabilities.Mapped`) too.
 Needs pytest with pytest-asyncio in auto mode, and hypothesis for the model; each test begins with an empty store.
 """
 
@@ -44,6 +46,9 @@ _ROOMS = (
     "apart",
     "locks",
     "cluster",
+    "moves",
+    "maps",
+    "members",
     "model",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{room}" for room in _ROOMS))
@@ -53,7 +58,10 @@ from duly.testing.conformance.cluster import ClusterSuite  # noqa: E402
 from duly.testing.conformance.faults import FaultsSuite  # noqa: E402
 from duly.testing.conformance.jobs import JobsSuite  # noqa: E402
 from duly.testing.conformance.kit import LIMITS  # noqa: E402
+from duly.testing.conformance.maps import MapSuite  # noqa: E402
+from duly.testing.conformance.members import MembersSuite  # noqa: E402
 from duly.testing.conformance.model import check_model, model_test  # noqa: E402
+from duly.testing.conformance.moves import MovesSuite  # noqa: E402
 from duly.testing.conformance.schedules import SchedulesSuite  # noqa: E402
 
 __all__ = [
@@ -62,6 +70,9 @@ __all__ = [
     "ClusterSuite",
     "FaultsSuite",
     "JobsSuite",
+    "MapSuite",
+    "MembersSuite",
+    "MovesSuite",
     "SchedulesSuite",
     "check_model",
     "model_test",

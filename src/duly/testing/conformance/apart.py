@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from duly.core.job import Hold
 from duly.core.lifecycle import END, Change
 from duly.stores.base import Renewal, Settlement, Shard, Store
-from duly.testing.conformance.kit import AGAIN, DEAD, LEASE, LIMITS, Suite, job, schedule, walk
+from duly.testing.conformance.kit import AGAIN, DEAD, LEASE, LIMITS, Suite, job, known, schedule, walk
 from duly.testing.conformance.plans import STEP, firing
 
 if TYPE_CHECKING:
@@ -193,6 +193,31 @@ class ApartSuite(Suite):
             assert await shard.clear("", None, 10, ["b"]) == (1, "", (await shard.sizes()).now)
             assert await shard.enqueue("c", 6, [job("x", unique=Hold("l"))]) == [("created", "x")]
             await shard.enqueue("c", 7, [job("b", delay=9_000)])
+
+    async def test_the_state_of_a_holder_is_that_in_its_own_queue(self, store: Store) -> None:
+        one, two = store.shard("one"), store.shard("two")
+        for shard in (one, two):
+            await shard.enqueue("c", 1, [job("a", unique=Hold("k")), job("b", delay=9_000, unique=Hold("l"))])
+        await one.claim("n", 1, 1, LEASE, LEASE)
+        await two.enqueue("c", 2, [job("b", replace=True, unique=Hold("l"))])
+        await two.clear("", None, 10, ["a"])
+        await two.enqueue("c", 3, [job("a", delay=9_000, unique=Hold("k"))])
+        await two.claim("n", 1, 1, LEASE, LEASE)  # of each queue another one is leased
+        for shard, a, b in ((one, "leased", "pending"), (two, "pending", "leased")):
+            asked = [job("x", unique=Hold("k")), job("y", unique=Hold("l"))]
+            assert await shard.enqueue("d", 1, asked) == [(a, "a"), (b, "b")]
+
+    async def test_what_is_freed_or_cleared_in_one_queue_is_held_in_another(self, store: Store) -> None:
+        one, two = store.shard("one"), store.shard("two")
+        for shard in (one, two):
+            await shard.enqueue("c", 1, [job("a", unique=Hold("k"))])
+        for n, (first, second) in enumerate(((one, two), (two, one))):
+            assert (await first.clear("", None, 10, ["a"]))[0] == 1
+            assert await second.enqueue("d", n, [job("x", unique=Hold("k"))]) == [("pending", "a")]
+            await first.enqueue("c", 2, [job("a", unique=Hold("k"))])
+        await one.claim("n", 1, 1, LEASE, LEASE)
+        assert (await one.clear("", None, 10, ["a"]))[0] == 0
+        assert [(await known(shard, "a")).state for shard in (one, two)] == ["leased", "pending"]
 
     async def test_the_runs_of_a_schedule_are_those_of_its_queue(self, store: Store, clock: ManualClock) -> None:
         one, two = store.shard("one"), store.shard("two")

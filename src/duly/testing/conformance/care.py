@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duly.stores.base import JobRecord, Renewal, Shard
+from duly.stores.base import Firing, JobRecord, Renewal, Shard
 from duly.testing.conformance.kit import (
     AGAIN,
     BOUND,
@@ -26,6 +26,7 @@ from duly.testing.conformance.kit import (
     settlement,
     walk,
 )
+from duly.testing.conformance.plans import read
 from duly.testing.conformance.sound import SoundSuite
 
 if TYPE_CHECKING:
@@ -162,13 +163,15 @@ class CareSuite(SoundSuite, Suite):
 
     async def test_a_revived_job_is_due_now_with_its_counts_at_zero(self, shard: Shard, clock: ManualClock) -> None:
         await kill_one(shard, "a")
+        await kill_one(shard, "left")
         before = await known(shard, "a")
         assert before.attempts > 0
         clock.advance(1)
         assert list(await shard.revive(["a", "nobody"])) == [True, False]
         record = await known(shard, "a")
         assert record == changed(before, state="pending", at=now_ms(clock), attempts=0, crashes=0, unfit_since=0)
-        assert (await shard.sizes()).dead == 0
+        assert (await shard.sizes()).dead == 1
+        assert (await known(shard, "left")).state == "dead"
         claimed, _ = await Node(shard, "n").claim_one()
         assert (claimed.attempts, claimed.crashes) == (0, 0)
 
@@ -237,9 +240,12 @@ class CareSuite(SoundSuite, Suite):
 
     async def test_a_clear_of_the_dead_leaves_those_that_die_meanwhile(self, shard: Shard, clock: ManualClock) -> None:
         await kill_one(shard, "dead")
+        node = Node(shard, "n")
+        await Client(shard).push(job("since"))
+        claimed, fence = await node.claim_one()
         until = now_ms(clock)
         clock.advance(0.001)
-        await kill_one(shard, "since")
+        await node.settle(settlement(claimed, fence, DEAD))
         removed, cursor, _ = await shard.clear("", until, 10, dead_only=True)
         assert (removed, cursor) == (1, "")
         assert (await shard.clear("", until, 10, ["since"], dead_only=True))[0] == 0
@@ -268,12 +274,17 @@ class CareSuite(SoundSuite, Suite):
             "pending",
         ]
 
+    async def test_a_clear_of_the_dead_takes_no_more_steps_where_many_jobs_wait(self, shard: Shard) -> None:
+        await kill_one(shard, "dead")
+        await Client(shard).push(*(job(f"j{i}", body=b"x" * 100) for i in range(40)))
+        assert (await shard.clear("", None, 10, dead_only=True))[:2] == (1, "")
+
     # --- reconcile, history ------------------------------------------------------------------------------------------
 
-    async def reconcile_all(self, shard: Shard) -> dict[str, int]:
-        cursor, found = await shard.reconcile("", 5)
+    async def reconcile_all(self, shard: Shard, *, repair: bool = True) -> dict[str, int]:
+        cursor, found = await shard.reconcile("", 5, repair=repair)
         while cursor:
-            cursor, more = await shard.reconcile(cursor, 5)
+            cursor, more = await shard.reconcile(cursor, 5, repair=repair)
             found = {name: found.get(name, 0) + more.get(name, 0) for name in {*found, *more}}
         return found
 
@@ -286,6 +297,9 @@ class CareSuite(SoundSuite, Suite):
         await shard.cancel([batch.jobs[1].id])
         await node.settle(settlement(batch.jobs[2], batch.fence, AGAIN))
         await shard.put(schedule())
+        await shard.put(schedule("over"))
+        mark = (await read(shard, "over")).mark
+        assert await shard.fire("n", [Firing("over", 1, mark, mark, None, None)]) == ["fired"]
         everything = [await walk(shard, state) for state in ("pending", "leased", "dead")]
         assert await self.reconcile_all(shard) == {}
         assert [await walk(shard, state) for state in ("pending", "leased", "dead")] == everything
@@ -296,8 +310,11 @@ class CareSuite(SoundSuite, Suite):
         self, shard: Shard, clock: ManualClock
     ) -> None:
         await kill_one(shard, "a")
+        for n in range(12):
+            await Client(shard, f"c{n}").push(job(f"j{n}"))
         clock.advance(30 * 86_400)
-        assert sum((await self.reconcile_all(shard)).values()) > 0
+        await self.reconcile_all(shard, repair=False)
+        assert sum((await self.reconcile_all(shard)).values()) > 12
         assert await self.reconcile_all(shard) == {}
 
     async def test_the_history_has_one_entry_per_call(self, shard: Shard) -> None:
@@ -361,6 +378,14 @@ class CareSuite(SoundSuite, Suite):
             cursor = page.cursor
             found += [fields["who"] for _, fields in page.items]
         assert found == [f"c{i}" for i in range(4)]
+
+    async def test_the_history_is_read_from_a_moment_on(self, shard: Shard, clock: ManualClock) -> None:
+        for i in range(4):
+            await Client(shard, f"c{i}").push(job(f"j{i}"))
+        (first, _), *_ = entries = (await shard.history("history", "", 10)).items
+        moment = first.partition("-")[0]
+        page = await shard.history("history", moment, 10)
+        assert page.items == [entry for entry in entries if entry[0] != f"{moment}-0"]
 
     async def test_the_history_is_bounded(self, shard: Shard) -> None:
         for i in range(10 * LIMITS.history):

@@ -94,6 +94,14 @@ class PutSuite(Suite):
         assert await read(shard) == before
         assert await shard.put(schedule(definition=b"second", revision=2)) == ("updated", 3)
 
+    async def test_an_edit_of_one_that_is_gone_does_not_bring_it_back(self, shard: Shard) -> None:
+        await shard.put(schedule())
+        await shard.steer("s", remove=True)
+        for id in ("s", "never"):
+            assert await shard.put(schedule(id, revision=1)) == ("conflict", 0)
+        assert (await shard.sizes()).schedules == 0
+        assert await shard.put(schedule()) == ("created", 1)
+
     async def test_a_lost_edit_may_be_repeated(self, shard: Shard) -> None:
         await shard.put(schedule())
         await plan(shard)

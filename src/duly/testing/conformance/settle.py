@@ -279,7 +279,7 @@ class SettleSuite(Suite):
         await Client(shard).push(job("a"), job("b"))
         batch = await node.claim()
         a, b = batch.jobs
-        waiters = [asyncio.create_task(shard.result(id, BOUND)) for id in "aab"]
+        waiters = [asyncio.create_task(shard.result(id, 10 * BOUND)) for id in "aab"]
         assert await asyncio.wait(waiters, timeout=BRIEF) == (set(), set(waiters))
         await node.settle(settlement(a, batch.fence, result=b"one", result_ms=3_600_000))
         await asyncio.wait(waiters, timeout=BRIEF)

@@ -1,6 +1,6 @@
 -- Keep what comes from another shard as it was there; a repeat of (name, n) writes nothing.
--- KEYS jobs pending dead attempts errors unique schedules ticks clients wake
--- ARGV now_us name n, the number of schedules, then per schedule: id value look; then per job: id state score value counts error unique
+-- KEYS jobs pending dead attempts errors progress unique schedules ticks clients wake
+-- ARGV now_us name n, the number of schedules, then per schedule: id value look; then per job: id state score value counts error unique progress
 -- Returns the number written; an id that is here already stays as it is
 -- include time record wake
 local name, n = ARGV[2], tonumber(ARGV[3])
@@ -20,8 +20,8 @@ for _ = 1, tonumber(ARGV[4]) do
   end
 end
 while i <= #ARGV do
-  local id, state, score, value, counts, problem, hold = unpack(ARGV, i, i + 6)
-  i = i + 7
+  local id, state, score, value, counts, problem, hold, made = unpack(ARGV, i, i + 7)
+  i = i + 8
   if redis.call('HSETNX', jobs, id, value) == 1 then
     written = written + 1
     local _, priority, key = job_facts(value)
@@ -31,6 +31,9 @@ while i <= #ARGV do
     end
     if problem ~= '' then
       redis.call('HSET', errors, id, problem)
+    end
+    if made ~= '' then
+      redis.call('HSET', progress, id, made)
     end
     if hold ~= '' then
       redis.call('HSETNX', unique, key, hold)

@@ -1,9 +1,9 @@
 -- Take jobs and schedules out of this shard, to be brought to another one: the batch stays here, leased to nobody who
 -- could run it, until `departed` says that it has arrived. One batch is under way at a time; while one is, it is the answer.
--- KEYS jobs pending leased running attempts errors dead unique schedules ticks moving meta
+-- KEYS jobs pending leased running attempts errors progress dead unique schedules ticks moving meta
 -- ARGV now_us target name bytes, then the number of schedules, their ids, and ids of jobs; name: of these batches, if there is none
 -- Returns {name, n, target, jobs, schedules}, {} if nothing could be taken; a job is {id, state, score, value, counts, error,
--- unique}, a schedule {id, value, look ('' for none)}
+-- unique, progress}, a schedule {id, value, look ('' for none)}
 -- include time state record unique schedule
 local target, most = ARGV[2], tonumber(ARGV[4])
 local facts = redis.call('HMGET', meta, 'move_n', 'move_to', 'move_name', 'fence')
@@ -21,11 +21,14 @@ local function job_of(id, state, score)
   local value = redis.call('HGET', jobs, id)
   local _, _, key = job_facts(value)
   local hold = key ~= '' and redis.call('HGET', unique, key) or ''
-  if not string.find(hold, ' ' .. id, 1, true) then
+  if string.match(hold, '^%a+ %d+ (.*)$') ~= id then
     hold = '' -- another's by now
   end
   size = size + #value
-  return { id, state, score, value, redis.call('HGET', attempts, id) or '', redis.call('HGET', errors, id) or '', hold }
+  return {
+    id, state, score, value, redis.call('HGET', attempts, id) or '', redis.call('HGET', errors, id) or '', hold,
+    redis.call('HGET', progress, id) or '',
+  }
 end
 
 if facts[2] and redis.call('EXISTS', moving) == 0 then -- an eviction took it
@@ -46,7 +49,7 @@ elseif facts[2] then -- a batch is under way: the same again
   return answer()
 end
 
-n = n + 1
+n = math.max(n + 1, now_us) -- of one whose number was forgotten by a failover, the target knows that it came
 local fence = string.format('%.0f', math.max((tonumber(facts[4] or nil) or 0) + 1, now_us))
 
 -- Out of the line that it is in; leased without an end, so that no node takes it.
@@ -67,7 +70,7 @@ local function take_job(id)
   end
   found_jobs[#found_jobs + 1] = job_of(id, state, score)
   redis.call('ZREM', line, id)
-  redis.call('ZADD', leased, 4102444800000, id)
+  redis.call('ZADD', leased, no_end, id)
   redis.call('HSET', running, id, fence .. ' 0 duly:move')
   redis.call('HSET', moving, 'j:' .. id, state .. ' ' .. score)
 end

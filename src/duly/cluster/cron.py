@@ -1,0 +1,311 @@
+"""Cron on exactly one of N machines: each name belongs to a node of the pool, and each of its ticks is claimed before it runs.
+
+The owner claims a tick when it is due, and with it whatever was due since the last claim; a tick that its owner did not claim
+for the pool's time-out is claimed by the next node in the order of the ring. A claim is one step where the members meet, so
+nodes that know different members for a moment never run a tick twice. A claimed tick runs at most once: a node that is killed
+between the claim and the first step of the function has lost it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from duly.cluster.members import CLAIM_KEPT_MS, Claim
+from duly.cluster.pool import NodePool
+from duly.core.job import duration, text
+from duly.core.trigger import Trigger, cron
+from duly.errors import DuplicateTask, InvalidOption, StoreError, StoreUncertain, UnknownTask
+from duly.runtime.loop import Loop
+
+if TYPE_CHECKING:
+    from typing import Self
+
+CATCH_UP = 60.0
+GRACE = 30.0
+MOST_AT_ONCE = 1_000
+"""Missed ticks of one name that are made up for at once; the oldest are left out."""
+CLOCK_SECONDS = 30.0
+"""How often the time is asked for where the members meet."""
+AHEAD_MS = 60_000
+"""The longest sleep."""
+IN_TURN = 6
+"""After the next node in the order of the ring, each further one waits this part of the time-out longer."""
+
+
+class Tick(NamedTuple):
+    """What a function that takes an argument is given. nominal: when it was due, in epoch seconds."""
+
+    name: str
+    nominal: float
+
+
+@dataclass(eq=False)
+class CronJob:
+    """A name and what is known of its ticks, in ms. mark: the last that was taken; doubt: one whose claim was not answered."""
+
+    name: str
+    trigger: Trigger
+    run: Callable[[Tick], Awaitable[None]]
+    mark: int
+    doubt: int | None = None
+    runs: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def latest(self, now: int) -> int | None:
+        """The last moment that is due and was not taken, as far as is known here."""
+        moment = self.trigger.before(now + 1, 0)
+        return moment if moment is not None and moment > self.mark else None
+
+
+class Cron:
+    """Functions that run by the clock, each tick on one node of the pool. The same jobs are added on every node.
+
+    timezone: of cron expressions given as text. catch_up: ticks that were missed because no node could claim them run late,
+    unless they are older than this (seconds).
+    """
+
+    def __init__(
+        self, pool: NodePool, *, timezone: str = "UTC", catch_up: float = CATCH_UP, logger: logging.Logger | None = None,
+        threads: int | None = None,
+    ) -> None:  # fmt: skip
+        self.pool, self.timezone, self.logger = pool, timezone, logger or pool.logger
+        self._catch_up = int(duration("catch_up", catch_up) * 1000)
+        self._jobs: dict[str, CronJob] = {}
+        self._count, self._threads = threads, ThreadPoolExecutor(threads, "duly-cron")
+        self._loop = Loop("cron", self._tick, self.logger, pool.driver.timeout)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._offset, self._asked, self._guarded = 0, float("-inf"), float("-inf")
+
+    # jobs
+
+    async def add_job(self, name: str, trigger: Trigger | str, fn: Callable[..., Any]) -> None:
+        """Run a function, async or not (then in a thread), at each moment of a trigger or a cron expression of five or six
+        fields. If it takes an argument it is given the `Tick`. Ticks begin now, or where the pool has left off.
+
+        Raises DuplicateTask, InvalidTrigger, InvalidOption; StoreError if the cron has started and its pool cannot be reached.
+        """
+        if text("name", name) in self._jobs:
+            raise DuplicateTask(f"there is a job {name!r} already: remove it first, or give this one another name")
+        if isinstance(trigger, str):
+            trigger = cron(trigger, timezone=self.timezone)
+        if trigger.counts_from_completion:
+            raise InvalidOption(f"the trigger of {name!r} counts from the end of its runs: only a Scheduler keeps that")
+        job = CronJob(name, trigger, self._runner(fn), self._now())
+        self._jobs[name] = job
+        if self._tasks:
+            try:
+                await self._read_marks([job])
+            except StoreError:
+                del self._jobs[name]
+                raise
+            self._loop.wake()
+
+    async def remove_job(self, name: str) -> None:
+        """Claim no more of its ticks on this node; what runs goes on. Raises UnknownTask."""
+        if self._jobs.pop(name, None) is None:
+            raise UnknownTask(f"there is no job {name!r}")
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The names that were added here."""
+        return tuple(self._jobs)
+
+    def next(self, name: str) -> float | None:
+        """When a job is due next, in epoch seconds; None if never. Raises UnknownTask."""
+        if name not in self._jobs:
+            raise UnknownTask(f"there is no job {name!r}")
+        moment = self._jobs[name].trigger.after(self._now(), 0)
+        return None if moment is None else moment / 1000
+
+    def _runner(self, fn: Callable[..., Any]) -> Callable[[Tick], Awaitable[None]]:
+        if not callable(fn):
+            raise InvalidOption(f"fn={fn!r}: give a function")
+        takes_tick = _takes_argument(fn)
+
+        async def run(tick: Tick) -> None:
+            args = (tick,) if takes_tick else ()
+            if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+                await fn(*args)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._threads, fn, *args)
+
+        return run
+
+    # life
+
+    async def start(self) -> None:
+        """Join the pool, and begin. Raises StoreError if the place where its members meet cannot be reached."""
+        await self.pool.start()
+        try:
+            await self._ask_the_time()
+            for job in self._jobs.values():
+                job.mark = self._now()
+            await self._read_marks(list(self._jobs.values()))
+        except BaseException:
+            await self.pool.stop()
+            raise
+        self._tasks = [asyncio.create_task(self._loop.run()), asyncio.create_task(self._follow())]
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Claim no more, leave the pool, let what runs end for `grace` seconds, then cancel it (a thread cannot be)."""
+        tasks, self._tasks = self._tasks, []
+        self._loop.stop()
+        for task in tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._loop = Loop("cron", self._tick, self.logger, self.pool.driver.timeout)
+        await self.pool.stop()
+        runs = {run for job in self._jobs.values() for run in job.runs}
+        if runs:
+            _, late = await asyncio.wait(runs, timeout=grace)
+            for run in late:
+                run.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._threads.shutdown(wait=False)
+        self._threads = ThreadPoolExecutor(self._count, "duly-cron")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _follow(self) -> None:
+        async for _ in self.pool.changes():
+            self._loop.wake()
+
+    # the time
+
+    def _now(self) -> int:
+        """By the clock that the members share, in ms."""
+        return self.pool.clock.epoch_us() // 1000 + self._offset
+
+    async def _ask_the_time(self) -> None:
+        clock = self.pool.clock
+        begun = clock.epoch_us()
+        told = await self.pool.driver.now()
+        self._offset = told - (begun + clock.epoch_us()) // 2000
+        self._asked = clock.monotonic()
+
+    # ticks
+
+    async def _tick(self) -> float:
+        """Claim and run what is due; returns the seconds until the next look."""
+        present = self.pool.clock.monotonic()
+        if not self.pool.members:
+            return self.pool.driver.timeout / 4
+        if present > self._asked + CLOCK_SECONDS:
+            await self._ask_the_time()
+        for job in [job for job in self._jobs.values() if self.pool.owns(job.name)]:
+            await self._look_at(job)
+        every = self.pool.driver.timeout / 4
+        if present >= self._guarded + every:
+            self._guarded = present
+            await self._guard()
+        now = self._now()
+        moments = [job.trigger.after(now, 0) for job in self._jobs.values() if self.pool.owns(job.name)]
+        following = min((moment for moment in moments if moment is not None), default=now + AHEAD_MS)
+        return max(0.0, min(every, (following - self._now()) / 1000))
+
+    async def _guard(self) -> None:
+        """Take the ticks of others that have not taken them in time."""
+        others = [job for job in self._jobs.values() if not self.pool.owns(job.name)]
+        for job in others:
+            await self._resolve(job)
+        overdue = [job for job in others if self._is_overdue(job)]
+        await self._read_marks(overdue)
+        for job in overdue:
+            if self._is_overdue(job):
+                self.logger.warning("cron job %s: its owner has not taken a tick in time; taking it", job.name)
+                await self._look_at(job)
+
+    def _is_overdue(self, job: CronJob) -> bool:
+        """Whether a moment has passed for so long that it is this node's turn to take it."""
+        ranked = self.pool.ranked(job.name)
+        if self.pool.me not in ranked:
+            return False
+        patience = self.pool.driver.timeout * (1 + (ranked.index(self.pool.me) - 1) / IN_TURN)
+        return job.latest(self._now() - int(patience * 1000)) is not None
+
+    async def _read_marks(self, jobs: list[CronJob]) -> None:
+        """What was taken meanwhile. Of a name that has a mark, ticks after it are due; of a new one, from now on."""
+        marks = await self.pool.driver.marks([job.name for job in jobs])
+        for job in jobs:
+            job.mark = marks.get(job.name, job.mark)
+
+    async def _look_at(self, job: CronJob) -> None:
+        await self._resolve(job)
+        moment = job.latest(self._now())
+        if moment is not None:
+            await self._claim(job, moment)
+
+    async def _resolve(self, job: CronJob) -> None:
+        """Ask again for a tick of which it is not known whether it was granted."""
+        if job.doubt is None:
+            return
+        if job.doubt > self._now() - CLAIM_KEPT_MS:
+            await self._claim(job, job.doubt)
+        else:
+            self.logger.warning(
+                "cron job %s: it will not be known who had the tick at %.3f", job.name, job.doubt / 1000
+            )
+            job.doubt = None
+
+    async def _claim(self, job: CronJob, moment: int) -> None:
+        """Take a tick and what was due before it, if nobody has, and let them run."""
+        known = job.mark
+        try:
+            claim = await self.pool.driver.claim(job.name, moment)
+        except StoreUncertain:
+            job.doubt = moment  # it may have been granted: asked again, before anything later
+            raise
+        job.doubt, job.mark = None, max(job.mark, moment)
+        if claim is not None:
+            for nominal in self._granted(job, claim, moment, known):
+                self._begin(job, nominal)
+
+    def _granted(self, job: CronJob, claim: Claim, moment: int, known: int) -> Iterator[int]:
+        """The moments that a claim has granted, the oldest left out if there are too many or they are too late."""
+        after = known if claim.before is None else claim.before
+        least = max(after, self._now() - self._catch_up - 1)
+        missed = list(islice(job.trigger.moments(least, moment - 1, 0), MOST_AT_ONCE)) if least < moment - 1 else []
+        if claim.before is not None and claim.before < least:
+            left = job.trigger.count(claim.before, least, 0, MOST_AT_ONCE)
+            if left:
+                self.logger.warning("cron job %s: %d tick(s) were missed and are too late to run", job.name, left)
+        yield from missed
+        yield moment
+
+    def _begin(self, job: CronJob, nominal: int) -> None:
+        run = asyncio.create_task(self._run(job, Tick(job.name, nominal / 1000)))
+        job.runs.add(run)
+        run.add_done_callback(job.runs.discard)
+
+    async def _run(self, job: CronJob, tick: Tick) -> None:
+        try:
+            await job.run(tick)
+        except Exception:
+            self.logger.exception("cron job %s: the tick at %.3f failed", job.name, tick.nominal)
+
+
+def _takes_argument(fn: Callable[..., Any]) -> bool:
+    """Whether a function can be given the tick. Raises InvalidOption if it needs more."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # written in C: without one
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        raise InvalidOption(f"{fn!r} needs {len(needed)} arguments: a job is given its Tick, or nothing")
+    return bool(needed) or (bool(positional) and positional[0].name == "tick")

@@ -1,0 +1,123 @@
+"""The drivers of membership, each held against the suite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from duly.cluster import Driver, Group, LocalDriver, Member
+from duly.cluster.redis import RedisDriver, RedisZsetDriver
+from duly.errors import StoreError
+from duly.testing.conformance.members import TIMEOUT, Make, MembersSuite, beating, joined, sees
+from tests.conftest import StartServer
+from tests.waiting import eventually
+
+
+async def making(new: Callable[[], Driver]) -> AsyncIterator[Make]:
+    made: list[Driver] = []
+
+    def make() -> Driver:
+        made.append(new())
+        return made[-1]
+
+    yield make
+    for driver in made:
+        await driver.stop()
+
+
+class TestLocal(MembersSuite):
+    @pytest.fixture
+    async def make(self) -> AsyncIterator[Make]:
+        group = Group()
+        async for make in making(lambda: LocalDriver(group, timeout=TIMEOUT)):
+            yield make
+
+
+@pytest.fixture(params=[RedisDriver, RedisZsetDriver])
+def kind(request: pytest.FixtureRequest) -> Callable[..., Driver]:
+    found: Callable[..., Driver] = request.param
+    return found
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("redis_url", marks=[pytest.mark.server, pytest.mark.redis]),
+        pytest.param("valkey_url", marks=[pytest.mark.server, pytest.mark.valkey]),
+        pytest.param("valkey_cluster", marks=[pytest.mark.server, pytest.mark.valkey]),
+    ],
+)
+class TestRedis(MembersSuite):
+    @pytest.fixture
+    async def make(
+        self, where: str, kind: Callable[..., Driver], request: pytest.FixtureRequest
+    ) -> AsyncIterator[Make]:
+        found = request.getfixturevalue(where)
+        url = found if isinstance(found, str) else found.url
+        async for make in making(lambda: kind(url, timeout=TIMEOUT)):
+            yield make
+
+
+@pytest.fixture
+async def make(redis_url: str, kind: Callable[..., Driver]) -> AsyncIterator[Make]:
+    async for make in making(lambda: kind(redis_url, timeout=TIMEOUT)):
+        yield make
+
+
+async def test_pools_are_apart(redis_url: str, kind: Callable[..., Driver]) -> None:
+    drivers = [kind(redis_url, pool=pool, namespace=name) for pool in ("a*", "a?b", "a") for name in ("duly", "[x]")]
+    for driver in drivers:
+        await driver.start(Member("same"))
+        assert await driver.claim("report", 1_000) is not None
+    async with beating(drivers):
+        for driver in drivers:
+            assert len(await sees(driver, ("same",))) == 1
+    for driver in drivers:
+        await driver.stop()
+
+
+async def test_many_members_among_many_other_keys_are_found(redis_url: str, make: Make, redis_server: object) -> None:
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.mset({f"other:{n}": b"" for n in range(5_000)})
+    drivers = [await joined(make, f"n{n:02}") for n in range(20)]
+    async with beating(drivers):
+        await sees(drivers[0], {f"n{n:02}" for n in range(20)})
+
+
+async def test_a_driver_goes_on_when_its_server_comes_back_with_nothing(
+    start_server: StartServer, kind: Callable[..., Driver]
+) -> None:
+    server = start_server("redis")
+    one, other = (kind(server.url, timeout=TIMEOUT) for _ in range(2))
+    await one.start(Member("one"))
+    await other.start(Member("other"))
+    await one.beat()
+    await sees(one, ("one", "other"))
+    server.kill()
+    with pytest.raises(StoreError):
+        await one.beat()
+    server.start()
+
+    async def has_joined_anew(driver: Driver) -> bool:
+        try:
+            return await driver.beat() is False
+        except StoreError:
+            return False
+
+    for driver in (one, other):
+        await eventually(lambda driver=driver: has_joined_anew(driver))
+    async with beating([one, other]):
+        await sees(one, ("one", "other"))
+    await asyncio.gather(one.stop(), other.stop())
+
+
+async def test_a_stop_ends_though_the_server_is_away(start_server: StartServer, kind: Callable[..., Driver]) -> None:
+    server = start_server("redis")
+    driver = kind(server.url, timeout=TIMEOUT)
+    await driver.start(Member("one"))
+    server.kill()
+    await driver.stop()

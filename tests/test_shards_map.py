@@ -1,0 +1,192 @@
+"""The map of shards changes, or is not what a process thought: nothing is lost, left behind, or stopped for good."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from duly import Scheduler
+from duly.core.shards import Place, slot_of
+from duly.errors import ConfigurationError, StoreError, StoreUnavailable
+from duly.stores.moving import Mover, change_map, move_all
+from tests.conftest import StartServer
+from tests.schedulers import running
+from tests.servers import Server
+from tests.waiting import eventually
+
+HOUR_MS = 3_600_000
+RAN: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    RAN.clear()
+
+
+def declare(scheduler: Scheduler) -> Scheduler:
+    @scheduler.task
+    async def note(value: object) -> None:
+        RAN.append(value)
+
+    return scheduler
+
+
+@pytest.fixture
+def three(start_server: StartServer) -> list[Server]:
+    return [start_server("redis") for _ in range(3)]
+
+
+async def push_where_it_can(scheduler: Scheduler, away: int, count: int = 12) -> int:
+    """Pushes to all servers but one; how many were answered."""
+    requests = [scheduler.request("note", n) for n in range(count)]
+    there = [each for each in requests if scheduler.shards.place_of_job("default", each.new).server != away]
+    answers = await asyncio.gather(*(scheduler.push_request(each) for each in there), return_exceptions=True)
+    assert all(isinstance(answer, StoreError) for answer in answers if isinstance(answer, BaseException))
+    return sum(not isinstance(answer, BaseException) for answer in answers)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+async def test_a_server_that_is_away_holds_no_slot_of_a_node(start_server: StartServer, concurrency: int) -> None:
+    servers = [start_server("redis") for _ in range(2)]
+    scheduler = Scheduler([server.url for server in servers], concurrency=concurrency, lease=2, push_timeout=0.3)
+    scheduler.queue("default", partitions=3)
+    async with running(declare(scheduler)):
+        await scheduler.push("note", -1)
+        await eventually(lambda: RAN == [-1])
+        servers[1].kill()
+        node = scheduler._node
+        assert node is not None
+        lines = [line for line in node.worker.lines if line.place.server == 1]
+        await eventually(lambda: all(line._unheard for line in lines))
+        count = await push_where_it_can(scheduler, 1, 30)
+        await eventually(lambda: len(RAN) == count + 1)
+        servers[1].start()
+        await scheduler.push_many(scheduler.request("note", n) for n in range(30))
+        await eventually(lambda: len(RAN) == count + 31)
+
+
+async def test_a_process_that_knew_less_of_a_queue_pushes_to_where_its_jobs_belong(redis_url: str) -> None:
+    early, later = declare(Scheduler(redis_url)), declare(Scheduler(redis_url))
+    later.queue("default", partitions=6)
+    ids = [f"receipt:{n}" for n in range(12)]
+    async with early, later:
+        await later.push("note", "first")
+        await asyncio.gather(*(early.push("note", id, id=id) for id in ids))
+        answers = [(await later.push("note", id, id=id)).answer for id in ids]
+        assert answers == ["pending"] * len(ids)
+        places = [place for place in later.shards.places("default") if (await later.shards.at(place).sizes()).pending]
+        assert len(places) > 1
+
+
+async def test_a_source_that_has_forgotten_its_last_batches_loses_no_later_one(start_server: StartServer) -> None:
+    """As after a failover to a replica that lagged, or a restart from a snapshot."""
+    source, target = start_server("redis"), start_server("redis")
+    async with declare(Scheduler(source.url)) as alone:
+        ids = [(await alone.push("note", n, delay=3600)).id for n in range(60)]
+    scheduler, home = Scheduler([source.url, target.url]), Place("default", 0, 1)
+    await scheduler.store.connect()
+    await change_map(scheduler.shards, 2, {})
+    await scheduler.shards.refresh()
+    mover = Mover(scheduler.shards)
+    going = [id for id in ids if scheduler.shards.spread("default").place(slot_of(id)) == home]
+    await mover.move(Place("default"), home, "jobs", going[:1])
+    with source.client() as client:
+        client.save()
+    await mover.move(Place("default"), home, "jobs", going[1:5])
+    source.kill()
+    source.start()
+    await eventually(lambda: _answers(scheduler))
+    await mover.move(Place("default"), home, "jobs", going[5:])
+    assert None not in await scheduler.shards.at(home).get(going)
+    await scheduler.store.close()
+
+
+async def _answers(scheduler: Scheduler) -> bool:
+    try:
+        await scheduler.shards.at(Place("default")).sizes()
+    except StoreError:
+        return False
+    return True
+
+
+async def test_a_queue_stays_paused_and_limited_when_it_is_spread(redis_url: str) -> None:
+    async with declare(Scheduler(redis_url)) as scheduler:
+        await scheduler.push_many(scheduler.request("note", n) for n in range(40))
+        await scheduler.queues.pause("default")
+        await scheduler.queues.limit("default", 6)
+        await change_map(scheduler.shards, 1, {"default": 4})
+        assert await move_all(scheduler.shards, HOUR_MS) == 0
+        sizes = await scheduler.queues.sizes()
+        assert (sizes.paused, sizes.limit, sizes.pending) == (True, 6, 40)
+        await scheduler.queues.limit("default", 4)
+        with pytest.raises(
+            ConfigurationError, match="the limit of queue 'default' is 4, and 5 shards cannot divide it"
+        ):
+            await change_map(scheduler.shards, 1, {"default": 5})
+        await scheduler.push("note", 41)
+
+
+async def test_while_a_server_is_away_a_change_is_refused_and_pushes_to_the_others_go_on(three: list[Server]) -> None:
+    async with declare(Scheduler([server.url for server in three], push_timeout=0.3)) as scheduler:
+        await scheduler.push_many(scheduler.request("note", n) for n in range(20))
+        three[2].kill()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=three[2].url):
+                await change_map(scheduler.shards, 2, {})
+            assert await push_where_it_can(scheduler, 2) > 0
+
+
+async def test_a_shorter_list_leaves_no_server_behind(three: list[Server]) -> None:
+    urls = [server.url for server in three]
+    async with declare(Scheduler(urls)) as scheduler:
+        await scheduler.push("note", 1)
+    shorter = Scheduler(urls[:2])
+    await shorter.store.connect()
+    with pytest.raises(ConfigurationError, match=r"has 2 server\(s\), the shard map 3.*list them all"):
+        await change_map(shorter.shards, 2, {})
+    await shorter.store.close()
+
+
+async def test_a_change_that_is_made_while_another_is_finished_is_not_taken_for_it(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with declare(Scheduler(redis_url)) as one, declare(Scheduler(redis_url)) as other:
+        await one.push_many(one.request("note", n, delay=3600) for n in range(60))
+        await change_map(one.shards, 1, {"default": 2})
+        assert await move_all(one.shards, HOUR_MS) == 0
+        refresh = one.shards.refresh
+
+        async def slow() -> bool:
+            found = await refresh()
+            monkeypatch.undo()
+            await change_map(other.shards, 1, {"default": 6})  # between the two reads of the map
+            return found
+
+        monkeypatch.setattr(one.shards, "refresh", slow)
+        assert await move_all(one.shards, HOUR_MS) > 0
+        assert await move_all(other.shards, HOUR_MS) == 0
+        sizes = [await other.shards.at(place).sizes() for place in other.shards.spread("default").places]
+        assert all(size.pending for size in sizes)
+        assert sum(size.pending for size in sizes) == 60
+
+
+async def test_a_map_that_somebody_else_has_written_meanwhile_is_looked_at_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with declare(Scheduler(redis_url)) as one, declare(Scheduler(redis_url)) as other:
+        await one.push("note", 1)
+        change = one.store.change_map  # type: ignore[attr-defined]
+
+        async def meanwhile(before: bytes | None, after: bytes) -> bool:
+            monkeypatch.undo()
+            other.queue("new", partitions=3)
+            await other.shards.ensure("new")
+            answer: bool = await change(before, after)
+            return answer
+
+        monkeypatch.setattr(one.store, "change_map", meanwhile)
+        await change_map(one.shards, 1, {"default": 2})
+        await one.shards.refresh()
+        assert one.shards.map.partitions == {"default": 2, "new": 3}
+        await one.push("note", 2)
