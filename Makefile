@@ -10,7 +10,7 @@ MINUTES ?= 30
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench chaos chaos-ticks mutate mutate-core clean redis
+.PHONY: simulate help demo test check format bench chaos chaos-ticks mutate mutate-core clean redis etcd
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## list these targets
 demo: $(STAMP) ## see it work, and survive a kill: two nodes on an embedded store, within half a minute
 	@$(BIN)/duly demo $(ARGS)
 
-test: $(STAMP) redis ## run the whole test suite, with real servers, from a fresh clone on
+test: $(STAMP) redis etcd ## run the whole test suite, with real servers, from a fresh clone on
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, architecture, and the tests that need no server
@@ -64,7 +64,10 @@ clean: ## remove everything that was made here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 redis:
-	@tools/ensure-redis
+	@tools/ensure-program redis-server
+
+etcd:
+	@tools/ensure-program etcd etcd-server
 
 # uv is several times faster, but reads none of pip's configuration (a mirror, a proxy): if it fails, pip decides.
 $(STAMP): pyproject.toml

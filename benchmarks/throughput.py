@@ -37,7 +37,7 @@ def own_server() -> Iterator[str]:
     """A redis-server for this run alone, on loopback."""
     binary = shutil.which("redis-server")
     if binary is None:
-        raise SystemExit("no redis-server on the PATH: run tools/ensure-redis, or give --url")
+        raise SystemExit("no redis-server on the PATH: run tools/ensure-program redis-server, or give --url")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

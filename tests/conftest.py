@@ -3,6 +3,7 @@
     redis_server, valkey_server   one process each for the whole run (tests.servers.Server)
     redis_url, valkey_url         its address, all data deleted before the test
     store_url                     the test runs three times: memory, redis, valkey
+    etcd_server, etcd_url         one etcd for the whole run; all keys deleted before the test
     start_server(kind, *options)  a server of the test's own, to kill or to limit; stopped after the test
     redis_sentinel, valkey_sentinel, redis_cluster, valkey_cluster, redis_pair, valkey_pair, redis_independent
                                   several servers (tests.topologies), healthy and empty before the test
@@ -28,12 +29,13 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.etcd import EtcdServer
 from tests.servers import Server
 from tests.topologies import Cluster, Independent, Pair, Replicated
 
 StartServer = Callable[..., Server]
 Topology = Replicated | Cluster | Pair | Independent
-Runs = TypeVar("Runs", Server, Replicated, Cluster, Pair, Independent)
+Runs = TypeVar("Runs", Server, EtcdServer, Replicated, Cluster, Pair, Independent)
 
 TOPOLOGIES: dict[str, Callable[[str, Path], Topology]] = {
     "sentinel": Replicated,
@@ -47,6 +49,7 @@ MARKERS = {
     "redis_url": ("server", "redis"),
     "valkey_url": ("server", "valkey"),
     "start_server": ("server",),
+    "etcd_server": ("server",),
     **{
         f"{kind}_{topology}": ("server", kind)
         for kind in ("redis", "valkey")
@@ -99,6 +102,17 @@ def redis_url(redis_server: Server) -> str:
 def valkey_url(valkey_server: Server) -> str:
     valkey_server.flush()
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    yield from _running(EtcdServer(tmp_path_factory.mktemp("etcd")))
+
+
+@pytest.fixture
+def etcd_url(etcd_server: EtcdServer) -> str:
+    etcd_server.flush()
+    return etcd_server.url
 
 
 @pytest.fixture(

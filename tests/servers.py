@@ -36,7 +36,9 @@ def program(kind: str) -> str:
     if kind == "redis":
         found = shutil.which("redis-server")
         if found is None:
-            raise ServerError("redis-server is not on the PATH and these tests need it: run `tools/ensure-redis`.")
+            raise ServerError(
+                "redis-server is not on the PATH and these tests need it: run `tools/ensure-program redis-server`."
+            )
         return found
     if kind == "valkey":
         try:

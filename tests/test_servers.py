@@ -88,7 +88,7 @@ def test_a_server_that_does_not_start_says_why(start_server: StartServer, kind: 
 
 def test_a_missing_redis_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ServerError, match="run `tools/ensure-redis`"):
+    with pytest.raises(ServerError, match="run `tools/ensure-program redis-server`"):
         Server("redis", tmp_path).start()
 
 

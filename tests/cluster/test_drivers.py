@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from duly.cluster import Driver, Group, LocalDriver, Member
+from duly.cluster.etcd import EtcdDriver
 from duly.cluster.redis import RedisDriver, RedisZsetDriver
 from duly.errors import StoreError
 from duly.testing.conformance.members import TIMEOUT, Make, MembersSuite, beating, joined, sees
@@ -32,6 +33,13 @@ class TestLocal(MembersSuite):
     async def make(self) -> AsyncIterator[Make]:
         group = Group()
         async for make in making(lambda: LocalDriver(group, timeout=TIMEOUT)):
+            yield make
+
+
+class TestEtcd(MembersSuite):
+    @pytest.fixture
+    async def make(self, etcd_url: str) -> AsyncIterator[Make]:
+        async for make in making(lambda: EtcdDriver(etcd_url, timeout=TIMEOUT)):
             yield make
 
 

@@ -51,10 +51,16 @@ class NodePool:
         if self._tasks:
             raise DulyError("this pool has been started already")
         self.me = Member(new_name(), socket.gethostname(), os.getpid(), __version__, self._tags, self._weight)
-        await self.driver.start(self.me)
+        try:
+            await self.driver.start(self.me)
+        except BaseException:
+            await self.driver.stop()
+            raise
         self._last_beat = self.clock.monotonic()
         self._tasks = [asyncio.create_task(self._beats.run()), asyncio.create_task(self._watch())]
-        await anext(self.changes())
+        async for members in self.changes():
+            if self.me.id in members:
+                return
 
     async def stop(self) -> None:
         """Leave at once. Repeatable."""

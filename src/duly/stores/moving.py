@@ -146,8 +146,8 @@ async def change_map(shards: Shards, servers: int, partitions: Mapping[str, int]
             return
         if store.servers < present.servers:
             raise ConfigurationError(
-                f"this list has {store.servers} server(s), the shard map {present.servers}: what lies on the others would be left "
-                "behind; list them all, and say how many are to be used"
+                f"this list has {store.servers} server(s), the shard map {present.servers}: what lies on the others would be "
+                "left behind; list them all, and say how many are to be used"
             )
         if present.was is not None and not present.was.until:
             raise ConfigurationError(
