@@ -420,7 +420,7 @@ async def test_the_first_priority_runs_first_and_equals_run_in_the_order_of_thei
 async def test_many_are_pushed_in_large_calls_and_answered_in_order(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     requests = [send.job(n) for n in range(2 * MAX_BATCH + 500)]
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         ids = await scheduler.push_many(iter(requests))
     assert ids == [request.new.id for request in requests]
     assert [len(batch) for batch in calls.batches] == [MAX_BATCH, MAX_BATCH, 500]
@@ -433,7 +433,7 @@ async def test_many_of_nothing_is_nothing(scheduler: Scheduler) -> None:
 
 async def test_many_large_jobs_travel_in_smaller_calls(scheduler: Scheduler) -> None:
     big = scheduler.bind("big", lambda data: None)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         await scheduler.push_many(big.job(b"x" * 900_000) for _ in range(12))
     assert max(sum(len(job.body) for job in batch) for batch in calls.batches) < 6_000_000
     assert await pending(scheduler) == 12
@@ -461,7 +461,7 @@ def parts(failed: PushFailed) -> tuple[list[str], list[str], list[str]]:
 async def test_many_that_meet_a_full_store_say_what_was_taken_and_can_go_on_with_the_rest(scheduler: Scheduler) -> None:
     requests = [declare(scheduler).job(1)] + [scheduler_job(scheduler, n) for n in range(2 * MAX_BATCH + 9)]
     ids = [request.new.id for request in requests]
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [None, StoreFull("full")]
         with pytest.raises(PushFailed) as failed:
             await scheduler.push_many(iter(requests))
@@ -481,7 +481,7 @@ def scheduler_job(scheduler: Scheduler, n: int) -> JobRequest:
 async def test_many_without_an_answer_say_what_is_uncertain(scheduler: Scheduler) -> None:
     requests = [scheduler_job(scheduler, n) for n in range(2 * MAX_BATCH + 9)]
     ids = [request.new.id for request in requests]
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [None, *(StoreUncertain("no answer") for _ in range(100))]
         with pytest.raises(PushFailed) as failed:
             await scheduler.push_many(requests)
@@ -496,7 +496,7 @@ async def test_many_for_several_queues_of_which_one_fails_lose_none(
     queues = ["a", "b", "c"]
     requests = [send.options(queue=queues[n % 3]).job(n) for n in range(30)]
     of_b = [request.new.id for request in requests if request.queue == "b"]
-    with watched(scheduler.shard("b"), "enqueue") as calls:
+    with watched(scheduler.store.shard("b"), "enqueue") as calls:
         calls.faults = [fault] * 100
         with pytest.raises(PushFailed) as failed:
             await scheduler.push_many(requests)
@@ -527,7 +527,7 @@ async def test_many_that_fail_are_drained_though_one_of_the_rest_cannot_be_built
     send = declare(scheduler)
     requests: list[Any] = [send.job(n) for n in range(2 * MAX_BATCH + 20)]
     requests[2 * MAX_BATCH + 10] = "no job"
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [StoreFull("full")]
         with pytest.raises(PushFailed) as failed:
             await scheduler.push_many(requests)
@@ -552,7 +552,7 @@ async def test_many_of_which_the_first_cannot_be_built_are_refused_at_once(sched
 async def test_pushes_of_one_turn_of_the_loop_travel_together(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         jobs = await asyncio.gather(*(send.push(n) for n in range(1, 1001)))
     assert len(calls.batches) <= 3
     assert sum(len(batch) for batch in calls.batches) == 1000
@@ -563,7 +563,7 @@ async def test_pushes_of_one_turn_of_the_loop_travel_together(scheduler: Schedul
 async def test_pushes_that_come_while_a_call_is_under_way_travel_with_the_next(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.gate = asyncio.Event()
         first = asyncio.ensure_future(send.push(1))
         await eventually(lambda: len(calls.batches) == 1)
@@ -588,7 +588,7 @@ async def test_a_push_that_is_given_up_disturbs_no_other_of_its_call(scheduler: 
 async def test_a_refused_call_refuses_each_of_its_pushes_and_the_next_goes_through(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [StoreRefused("read only")]
         answers = await asyncio.gather(*(send.push(n) for n in range(5)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [StoreRefused] * 5
@@ -600,7 +600,7 @@ async def test_a_refused_call_refuses_each_of_its_pushes_and_the_next_goes_throu
 async def test_a_push_goes_through_when_the_store_answers_again_in_time(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [StoreUnavailable("away"), StoreUncertain("no answer")]
         assert (await send.push(1)).created
     assert await pending(scheduler) == 2
@@ -609,7 +609,7 @@ async def test_a_push_goes_through_when_the_store_answers_again_in_time(schedule
 async def test_a_push_without_an_answer_names_its_own_id_only(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [StoreUncertain("no answer")] * 100
         answers = await asyncio.gather(*(send.options(id=f"i{n}").push(n) for n in range(3)), return_exceptions=True)
     assert [answer.ids for answer in answers if isinstance(answer, PushUncertain)] == [("i0",), ("i1",), ("i2",)]
@@ -619,7 +619,7 @@ async def test_a_push_without_an_answer_names_its_own_id_only(scheduler: Schedul
 async def test_a_push_that_never_left_is_unavailable_and_not_uncertain(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     await send.push(0)
-    with watched(scheduler.shard("default"), "enqueue") as calls:
+    with watched(scheduler.store.shard("default"), "enqueue") as calls:
         calls.faults = [StoreUnavailable("away")] * 100
         with pytest.raises(StoreUnavailable, match="away"):
             await send.push(1)

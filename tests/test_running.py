@@ -479,7 +479,7 @@ async def test_an_envelope_of_a_newer_duly_is_put_back(scheduler: Scheduler) -> 
 
     async with running(scheduler):
         new = NewJob("newer", bytes((codec.VERSION + 1, 0)) + b"whatever")
-        await scheduler.shard("default").enqueue("client", 1, [new])
+        await scheduler.store.shard("default").enqueue("client", 1, [new])
 
         async def is_put_back() -> bool:
             found = await look(scheduler, "newer")

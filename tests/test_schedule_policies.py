@@ -343,7 +343,7 @@ async def test_a_move_that_was_interrupted_is_finished_by_the_next(scheduler: Sc
     async with scheduler:
         await scheduler.schedules.put("s", every(hours=1), "note")
         made = await view(scheduler)
-        shard = scheduler.shard("slow" if verb == "put" else "default")
+        shard = scheduler.store.shard("slow" if verb == "put" else "default")
         with watched(shard, verb) as calls:
             calls.faults = [StoreUnavailable("gone")] if verb == "put" else [None, StoreUnavailable("gone")]
             with pytest.raises(StoreUnavailable):

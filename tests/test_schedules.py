@@ -490,7 +490,7 @@ async def test_two_schedulers_fire_each_tick_once(url: str, kind: str) -> None:
 async def test_a_tick_written_by_another_is_not_fired_again(scheduler: Scheduler) -> None:
     """A node that planned, and came too late to write, changes nothing."""
     async with running(scheduler):
-        shard = scheduler.shard("default")
+        shard = scheduler.store.shard("default")
         with watched(shard, "fire") as calls:
             calls.gate = asyncio.Event()
             await scheduler.schedules.put("s", every(hours=1, start="now"), "note")

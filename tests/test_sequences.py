@@ -57,7 +57,7 @@ async def test_a_push_repeated_after_its_job_has_ended_does_not_run_again(redis_
 
     await node.start()
     async with pusher:
-        lost = lose_replies(pusher.shard("default"), "enqueue", 1, job_has_ended)
+        lost = lose_replies(pusher.store.shard("default"), "enqueue", 1, job_has_ended)
         job = await pusher.push("count", 1, remote=True)
         assert lost
         assert job.created
@@ -79,7 +79,7 @@ async def test_three_lost_claim_replies_count_no_crash_and_give_the_same_batch(r
 
     async with scheduler:
         await scheduler.push_many(see.job(i) for i in range(20))
-        lost = lose_replies(scheduler.shard("default"), "claim", 3)
+        lost = lose_replies(scheduler.store.shard("default"), "claim", 3)
         await scheduler.start()
         await eventually(lambda: len(seen) == 20, 15)
         await scheduler.stop()
@@ -94,7 +94,7 @@ async def test_a_run_whose_settlement_is_on_its_way_keeps_its_lease(redis_url: s
     for node in (scheduler, other):
         node.bind("once", lambda: ran.append("ran"), delivery="at_most_once")
     await scheduler.start()
-    with watched(scheduler.shard("default"), "settle") as settles:
+    with watched(scheduler.store.shard("default"), "settle") as settles:
         settles.gate = asyncio.Event()
         job = await scheduler.push("once")
         await eventually(lambda: bool(settles.batches), 10)
@@ -243,7 +243,7 @@ async def test_a_settlement_that_cannot_be_written_does_not_keep_others_from_bei
         ended.append(number)
 
     await scheduler.start()
-    shard: Any = scheduler.shard("default")
+    shard: Any = scheduler.store.shard("default")
     inner, seen = shard.settle, []
 
     async def settle(node: str, n: int, settlements: Any) -> Any:
@@ -328,7 +328,7 @@ async def test_lost_settle_replies_give_no_slot_back_twice(redis_url: str) -> No
 
     async with scheduler:
         await scheduler.push_many(work.job(number) for number in range(60))
-        lost = lose_replies(scheduler.shard("default"), "settle", 8)
+        lost = lose_replies(scheduler.store.shard("default"), "settle", 8)
         await scheduler.start()
         node = scheduler._node
         assert node is not None

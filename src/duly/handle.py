@@ -114,7 +114,7 @@ class JobHandle(Generic[R]):
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    found = await self._look(self._scheduler.shard(self.queue), wait * (0.75 + random.random() / 2))
+                    found = await self._look(wait * (0.75 + random.random() / 2))
                     if found is not None:
                         ending, value, reason, error = codec.unpack(found)
                         if ending == "returned":
@@ -124,14 +124,17 @@ class JobHandle(Generic[R]):
         except TimeoutError:
             raise ResultTimeout(f"job {self.id} did not end within {timeout:g} s; it goes on") from None
 
-    async def _look(self, shard: Shard, wait: float) -> bytes | None:
-        """The kept result, None if it is not there within `wait` seconds, or if the store does not answer now."""
+    async def _look(self, wait: float) -> bytes | None:
+        """The kept result, None if it is not there within `wait` seconds, or if the store does not answer now, or if the job
+        may lie elsewhere by now."""
+        shards, shard = self._scheduler.connected_shards, self._scheduler.shard(self.queue)
+        known = shards.map
         try:
             found = await shard.result(self.id, wait)
             record = (await shard.get([self.id]))[0] if found is None else None
             if found is None and (record is None or record.state in ("ended", "dead")):
                 found = await shard.result(self.id)  # it may have ended between the two looks
-                if found is None:
+                if found is None and not await shards.has_changed(known):
                     why = record.reason if record else ""
                     raise JobFailed(self.id, why or "gone", "it was cancelled, or its result is not kept any more")
         except (StoreUnavailable, StoreUncertain):

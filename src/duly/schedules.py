@@ -17,9 +17,11 @@ from duly.core.audit import Audit, audit
 from duly.core.job import NewJob, make_options, queue_name
 from duly.core.schedule import Definition
 from duly.core.trigger import At, Trigger, pinned
-from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict
+from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict, StaleMap, StoreUnavailable
 from duly.identity import new_job_id
 from duly.recurring import Declaration, Schedulable, after_pending, declare, read_schedulable
+from duly.runtime.loop import Backoff
+from duly.runtime.producer import LONGEST_PAUSE
 from duly.runtime.ticker import fire_due
 from duly.stores.base import Due, NewSchedule, ScheduleRecord, Shard
 
@@ -90,7 +92,7 @@ class Schedules:
             return await self._put_after_pending(declaration, revision)
         what, found = await self.put_declaration(declaration, revision=revision)
         if what == "conflict":
-            raise ScheduleConflict(f"schedule {id!r} is at revision {found}, not {revision}: read it again, then edit")
+            raise _conflict(declaration.id, found, revision)
         return what == "created"
 
     async def _put_after_pending(self, declaration: Declaration, revision: int | None) -> bool:
@@ -107,9 +109,7 @@ class Schedules:
             if what != "conflict":
                 return what == "created"
             if revision is not None:
-                raise ScheduleConflict(
-                    f"schedule {declaration.id!r} is at revision {found}, not {revision}: read it again, then edit"
-                )
+                raise _conflict(declaration.id, found, revision)
 
     async def put_declaration(
         self, declaration: Declaration, *, app: str = "", revision: int | None = None
@@ -119,25 +119,45 @@ class Schedules:
         Raises FormatError if a newer duly has defined it.
         """
         await self._scheduler.make_known(declaration.queue)
-        shard = self._scheduler.shard(declaration.queue)
         definition = declaration.definition
         new = NewSchedule(
             declaration.id,
             planning.encode(definition),
-            await self._first_mark(shard, definition.trigger),
+            await self._first_mark(self._scheduler.shard(declaration.queue), definition.trigger),
             app,
             definition.held_back,
             revision,
         )
+        return await self._put(declaration.queue, new)
+
+    async def _put(self, queue: str, new: NewSchedule) -> tuple[str, int]:
+        """Put by the present map, firing first what is due. Raises StoreUnavailable if that has not come about after
+        `push_timeout` seconds, as the map is being changed, or others are always faster; FormatError."""
+        scheduler, backoff = self._scheduler, Backoff(LONGEST_PAUSE)
+        shards, until = scheduler.connected_shards, scheduler.clock.monotonic() + scheduler.config.push_timeout
         while True:
-            what, found = await shard.put(new)
-            if what != "due":
-                return what, found
-            records = [r for r in (await shard.schedules([declaration.id], "", 1)).items if r is not None]
-            if records and not await fire_due(shard, "edit", Due((await shard.sizes()).now, records)):
-                raise FormatError(
-                    f"schedule {declaration.id!r} was defined by a newer duly, and is left as it is: upgrade this node"
-                )
+            known, shard = shards.map, scheduler.shard(queue)
+            try:
+                what, found = await shard.put(new)
+                if what != "due":
+                    return what, found
+                goes_on, why = await self._fire(shard, new.id), "others fire or move it"
+            except StaleMap as error:
+                goes_on, why = await shards.has_changed(known), str(error)
+            if goes_on:
+                continue
+            pause = backoff.pause()
+            if scheduler.clock.monotonic() + pause >= until:
+                raise StoreUnavailable(f"schedule {new.id!r} is not put: {why}; put it again")
+            await asyncio.sleep(pause)
+
+    async def _fire(self, shard: Shard, id: str) -> bool:
+        """Fire what is due of one schedule; whether it was. Raises FormatError if a newer duly has defined it."""
+        records = [record for record in (await shard.schedules([id], "", 1)).items if record is not None]
+        answers = await fire_due(shard, "edit", Due((await shard.sizes()).now, records))
+        if records and not answers:
+            raise FormatError(f"schedule {id!r} was defined by a newer duly, and is left as it is: upgrade this node")
+        return answers == ["fired"]
 
     async def put_declared(self, declarations: Iterable[Declaration], app: str, logger: logging.Logger) -> None:
         """Put what an app's code declares. What a newer duly has defined is left alone: deploys roll."""
@@ -208,10 +228,9 @@ class Schedules:
         definition = _definition(source)
         definition = msgspec.structs.replace(definition, trigger=pinned(definition.trigger, source.anchor))
         await self._scheduler.make_known(queue_name(to))
-        target = self._scheduler.shard(to)
-        await target.put(NewSchedule(id, planning.encode(definition), source.mark, "", definition.held_back))
+        await self._put(to, NewSchedule(id, planning.encode(definition), source.mark, "", definition.held_back))
         if note is not None and note != moving:
-            await target.steer(id, paused=note)
+            await self._scheduler.shard(to).steer(id, paused=note)
         return await self._scheduler.shard(queue).steer(id, remove=True)
 
     async def trigger(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
@@ -308,6 +327,11 @@ class Schedules:
             if not page.cursor:
                 return
             cursor = page.cursor
+
+
+def _conflict(id: str, found: int, revision: int | None) -> ScheduleConflict:
+    where = f"at revision {found}, not {revision}" if found else f"gone, not at revision {revision}"
+    return ScheduleConflict(f"schedule {id!r} is {where}: read it again, then edit")
 
 
 def _definition(record: ScheduleRecord) -> Definition:

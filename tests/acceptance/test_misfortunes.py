@@ -171,8 +171,8 @@ async def test_a_redis_that_was_killed_when_jobs_ended_learns_of_each_end_once(s
     await eventually(lambda: set(runs) == jobs, 10)
     await asyncio.to_thread(server.kill)
     with (
-        watched(schedulers[0].shard("default"), "settle") as first,
-        watched(schedulers[1].shard("default"), "settle") as second,
+        watched(schedulers[0].store.shard("default"), "settle") as first,
+        watched(schedulers[1].store.shard("default"), "settle") as second,
     ):
         go_on.set()
         await eventually(lambda: ended == jobs and first.batches and second.batches, 10)  # they try to settle, in vain

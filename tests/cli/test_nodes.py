@@ -62,7 +62,7 @@ def test_a_node_of_another_version_is_read_as_far_as_it_is_known() -> None:
 async def test_slots_that_a_claim_asks_for_are_not_busy() -> None:
     scheduler = Scheduler("memory://")
     async with scheduler:
-        with watched(scheduler.shard("default"), "claim") as claims:
+        with watched(scheduler.store.shard("default"), "claim") as claims:
             claims.gate = asyncio.Event()
             await scheduler.start()
             try:

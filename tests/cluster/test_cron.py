@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -47,10 +47,10 @@ class Faulty(LocalDriver):
         self._check("marks")
         return await super().marks(names)
 
-    async def claim(self, name: str, moment: int) -> Claim | None:
+    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
         await asyncio.sleep(0.001)
         self._check("claim")
-        answer = await super().claim(name, moment)
+        answer = await super().claim(ticks)
         self._lose("claim")
         await asyncio.sleep(0.001)
         return answer

@@ -11,7 +11,7 @@ from duly.cluster import Driver, Group, LocalDriver, Member
 from duly.cluster.etcd import EtcdDriver
 from duly.cluster.redis import RedisDriver, RedisZsetDriver
 from duly.errors import StoreError
-from duly.testing.conformance.members import TIMEOUT, Make, MembersSuite, beating, joined, sees
+from duly.testing.conformance.members import TIMEOUT, Make, MembersSuite, beating, joined, sees, take
 from tests.conftest import StartServer
 from tests.waiting import eventually
 
@@ -78,7 +78,7 @@ async def test_pools_are_apart(redis_url: str, kind: Callable[..., Driver]) -> N
     drivers = [kind(redis_url, pool=pool, namespace=name) for pool in ("a*", "a?b", "a") for name in ("duly", "[x]")]
     for driver in drivers:
         await driver.start(Member("same"))
-        assert await driver.claim("report", 1_000) is not None
+        assert await take(driver, "report", 1_000) is not None
     async with beating(drivers):
         for driver in drivers:
             assert len(await sees(driver, ("same",))) == 1

@@ -13,7 +13,7 @@ import trustme
 from duly.cluster import Claim, Member
 from duly.cluster.etcd import EtcdDriver
 from duly.errors import InvalidURL, StoreError, StoreRefused, StoreUnavailable
-from duly.testing.conformance.members import MOMENT, TIMEOUT, beating, sees
+from duly.testing.conformance.members import MOMENT, TIMEOUT, beating, sees, take
 from tests.etcd import EtcdServer
 from tests.servers import HOST, free_port
 from tests.waiting import eventually
@@ -41,7 +41,7 @@ async def test_members_and_their_watch_survive_a_restart_of_etcd(own: EtcdServer
     one, other = EtcdDriver(own.url, timeout=3), EtcdDriver(own.url, timeout=3)
     await one.start(Member("one"))
     await other.start(Member("other"))
-    assert await one.claim("report", MOMENT) == Claim(None)
+    assert await take(one, "report", MOMENT) == Claim(None)
     await sees(one, ("one", "other"))
     own.kill()
     assert await beats(one) is None
@@ -52,7 +52,7 @@ async def test_members_and_their_watch_survive_a_restart_of_etcd(own: EtcdServer
         await eventually(lambda driver=driver: beats(driver))  # a second beat, if the first joined anew
     await sees(one, ("one", "other"))
     if keeps:
-        assert await other.claim("report", MOMENT) is None
+        assert await take(other, "report", MOMENT) is None
     await eventually(lambda: one._watching is not None and not one._watching.done())
     await other.stop()
     await sees(one, ("one",))  # told by the watch: nobody beats
@@ -94,7 +94,7 @@ async def test_a_user_logs_in_and_does_so_again_when_the_token_is_over(own: Etcd
     assert await driver.beat() is True
     driver._gateway._token = "over"
     assert await driver.beat() is True
-    assert await driver.claim("report", MOMENT) == Claim(None)
+    assert await take(driver, "report", MOMENT) == Claim(None)
     wrong = EtcdDriver(own.url, timeout=TIMEOUT, user=("root", "wrong"))
     with pytest.raises(StoreRefused, match=r"authentication failed"):
         await wrong.start(Member("b"))

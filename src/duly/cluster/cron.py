@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duly.cluster.members import CLAIM_KEPT_MS, Claim
+from duly.cluster.members import CLAIM_KEPT_MS, MOST_CLAIMS, Claim
 from duly.cluster.pool import NodePool
 from duly.core.job import duration, text
 from duly.core.trigger import Trigger, cron
@@ -206,8 +206,7 @@ class Cron:
             return self.pool.driver.timeout / 4
         if present > self._asked + CLOCK_SECONDS:
             await self._ask_the_time()
-        for job in [job for job in self._jobs.values() if self.pool.owns(job.name)]:
-            await self._look_at(job)
+        await self._take([job for job in self._jobs.values() if self.pool.owns(job.name)])
         every = self.pool.driver.timeout / 4
         if present >= self._guarded + every:
             self._guarded = present
@@ -220,14 +219,13 @@ class Cron:
     async def _guard(self) -> None:
         """Take the ticks of others that have not taken them in time."""
         others = [job for job in self._jobs.values() if not self.pool.owns(job.name)]
-        for job in others:
-            await self._resolve(job)
+        await self._resolve(others)
         overdue = [job for job in others if self._is_overdue(job)]
         await self._read_marks(overdue)
-        for job in overdue:
-            if self._is_overdue(job):
-                self.logger.warning("cron job %s: its owner has not taken a tick in time; taking it", job.name)
-                await self._look_at(job)
+        overdue = [job for job in overdue if self._is_overdue(job)]
+        if overdue:
+            self.logger.warning("cron: %d tick(s) were not taken by their owners in time; taking them", len(overdue))
+            await self._take(overdue)
 
     def _is_overdue(self, job: CronJob) -> bool:
         """Whether a moment has passed for so long that it is this node's turn to take it."""
@@ -237,46 +235,49 @@ class Cron:
         patience = self.pool.driver.timeout * (1 + (ranked.index(self.pool.me) - 1) / IN_TURN)
         return job.latest(self._now() - int(patience * 1000)) is not None
 
-    async def _read_marks(self, jobs: list[CronJob]) -> None:
+    async def _read_marks(self, jobs: Sequence[CronJob]) -> None:
         """What was taken meanwhile. Of a name that has a mark, ticks after it are due; of a new one, from now on."""
         marks = await self.pool.driver.marks([job.name for job in jobs])
         for job in jobs:
             job.mark = marks.get(job.name, job.mark)
 
-    async def _look_at(self, job: CronJob) -> None:
-        await self._resolve(job)
-        moment = job.latest(self._now())
-        if moment is not None:
-            await self._claim(job, moment)
+    async def _take(self, jobs: Sequence[CronJob]) -> None:
+        """Claim what is due of these, and let it run."""
+        await self._resolve(jobs)
+        now = self._now()
+        await self._claim([(job, moment) for job in jobs if (moment := job.latest(now)) is not None])
 
-    async def _resolve(self, job: CronJob) -> None:
-        """Ask again for a tick of which it is not known whether it was granted."""
-        if job.doubt is None:
-            return
-        if job.doubt > self._now() - CLAIM_KEPT_MS:
-            await self._claim(job, job.doubt)
-        else:
-            self.logger.warning(
-                "cron job %s: it will not be known who had the tick at %.3f", job.name, job.doubt / 1000
-            )
-            job.doubt = None
+    async def _resolve(self, jobs: Sequence[CronJob]) -> None:
+        """Ask again for ticks of which it is not known whether they were granted; before anything later is asked for."""
+        least = self._now() - CLAIM_KEPT_MS
+        for job in jobs:
+            if job.doubt is not None and job.doubt <= least:
+                self.logger.warning(
+                    "cron job %s: it will not be known who had the tick at %.3f", job.name, job.doubt / 1000
+                )
+                job.doubt = None
+        await self._claim([(job, job.doubt) for job in jobs if job.doubt is not None])
 
-    async def _claim(self, job: CronJob, moment: int) -> None:
-        """Take a tick and what was due before it, if nobody has, and let them run."""
-        known = job.mark
-        try:
-            claim = await self.pool.driver.claim(job.name, moment)
-        except StoreUncertain:
-            job.doubt = moment  # it may have been granted: asked again, before anything later
-            raise
-        job.doubt, job.mark = None, max(job.mark, moment)
-        if claim is not None:
-            for nominal in self._granted(job, claim, moment, known):
-                self._begin(job, nominal)
+    async def _claim(self, ticks: Sequence[tuple[CronJob, int]]) -> None:
+        """Take ticks, and what was due before them, as far as nobody has, and let them run. Many travel together: the time
+        between the claim and the run, in which a kill would lose them, is that of one call."""
+        for first in range(0, len(ticks), MOST_CLAIMS):
+            part = ticks[first : first + MOST_CLAIMS]
+            try:
+                claims = await self.pool.driver.claim([(job.name, moment) for job, moment in part])
+            except StoreUncertain:
+                for job, moment in part:
+                    job.doubt = moment
+                raise
+            for (job, moment), claim in zip(part, claims, strict=True):
+                if claim is not None:
+                    for nominal in self._granted(job, claim, moment):
+                        self._begin(job, nominal)
+                job.doubt, job.mark = None, max(job.mark, moment)
 
-    def _granted(self, job: CronJob, claim: Claim, moment: int, known: int) -> Iterator[int]:
+    def _granted(self, job: CronJob, claim: Claim, moment: int) -> Iterator[int]:
         """The moments that a claim has granted, the oldest left out if there are too many or they are too late."""
-        after = known if claim.before is None else claim.before
+        after = job.mark if claim.before is None else claim.before
         least = max(after, self._now() - self._catch_up - 1)
         missed = list(islice(job.trigger.moments(least, moment - 1, 0), MOST_AT_ONCE)) if least < moment - 1 else []
         if claim.before is not None and claim.before < least:

@@ -250,7 +250,23 @@ class EtcdDriver:
 
     # ticks
 
-    async def claim(self, name: str, moment: int) -> Claim | None:
+    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        """Each in a transaction of its own, side by side."""
+        answers = await asyncio.gather(*(self._claim(*tick) for tick in ticks), return_exceptions=True)
+        claims: list[Claim | None] = []
+        errors: list[BaseException] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                errors.append(answer)
+            else:
+                claims.append(answer)
+        if errors and not claims and not any(isinstance(error, StoreUncertain) for error in errors):
+            raise errors[0]
+        if errors:
+            raise StoreUncertain(f"of {len(ticks)} claims {len(errors)} have no answer: {errors[0]}")
+        return claims
+
+    async def _claim(self, name: str, moment: int) -> Claim | None:
         assert self._member is not None, "start it first"
         mark_key, tick_key = self._mark(name), _b64(f"{self._prefix}tick/{moment}/{name}")
         lease = await self._lease_of_ticks()

@@ -60,7 +60,10 @@ class LocalDriver:
     def members(self) -> AsyncIterator[Members]:
         return self.present.read()
 
-    async def claim(self, name: str, moment: int) -> Claim | None:
+    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        return [self._claim(name, moment) for name, moment in ticks]
+
+    def _claim(self, name: str, moment: int) -> Claim | None:
         assert self._member is not None, "start it first"
         holder, before = self.group.ticks.get((name, moment), ("", None))
         if holder:

@@ -11,6 +11,7 @@ import msgspec
 MEMBERS_TIMEOUT = 3.0
 """Seconds after which a member that has not been heard of is gone, by default."""
 BEATS_IN_A_TIMEOUT = 3
+MOST_CLAIMS = 100
 CLAIM_KEPT_MS = 120_000
 """How long a claim of a tick is remembered, for a member that asks again because it got no answer."""
 
@@ -59,9 +60,9 @@ class Driver(Protocol):
         true in between, never what is true now. It does not end."""
         ...
 
-    async def claim(self, name: str, moment: int) -> Claim | None:
-        """Take the tick of `name` at `moment` (ms), in one step; None if another member has it, or a later one was taken. A
-        repeat answers as before, for CLAIM_KEPT_MS."""
+    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        """Take ticks, (name, moment in ms) each, every one in one step; at most MOST_CLAIMS. None for one that another member
+        has, or after which a later one was taken. A repeat answers as before, for CLAIM_KEPT_MS."""
         ...
 
     async def marks(self, names: Sequence[str]) -> dict[str, int]:

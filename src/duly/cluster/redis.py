@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -62,10 +63,11 @@ class _RedisMembers:
     def members(self) -> AsyncIterator[Members]:
         return self._present.read()
 
-    async def claim(self, name: str, moment: int) -> Claim | None:
-        keys = (self._keys.marks, self._keys.tick(name, moment))
-        mine, before = await self._call("tick", keys, name, moment, self._me.id, CLAIM_KEPT_MS)
-        return Claim(int(before) if before else None) if mine else None
+    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        keys = [self._keys.marks, *(self._keys.tick(name, moment) for name, moment in ticks)]
+        words = itertools.chain.from_iterable(ticks)
+        answers = await self._call("tick", keys, self._me.id, CLAIM_KEPT_MS, *words)
+        return [None if before is None else Claim(int(before) if before else None) for before in answers]
 
     async def marks(self, names: Sequence[str]) -> dict[str, int]:
         if not names:

@@ -154,7 +154,7 @@ class NewSchedule(msgspec.Struct, frozen=True):
     definition: opaque bytes, compared for equality. mark: where the high-water mark begins when the schedule is new
     (None: the store's now; never later than now). app: whose code declares it ("" for one put at run time).
     buffer: while a run lives, due moments are held back, so an edit need not fire them first.
-    revision: the one the editor has read; None for whichever is there.
+    revision: the one the editor has read; None for whichever is there, or none.
     """
 
     id: str
@@ -346,9 +346,9 @@ class Schedules(Protocol):
 
     async def put(self, schedule: NewSchedule) -> tuple[str, int]:
         """(what happened, revision): `created`, `same` (equal definition: nothing changes), `updated` (the mark is
-        now, unless it was later), `conflict` (another revision than the editor's: nothing changes), or `due` (a moment
-        is due, or it is not known yet whether one is: fire first, then repeat; nothing changes). A new or updated one
-        is due for a look.
+        now, unless it was later), `conflict` (another revision than the editor's, or 0 if there is none any more: nothing
+        changes), or `due` (a moment is due, or it is not known yet whether one is: fire first, then repeat; nothing
+        changes). A new or updated one is due for a look.
         """
         ...
 

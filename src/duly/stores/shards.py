@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from duly.clock import SYSTEM_CLOCK
 from duly.core import shards as mapping
 from duly.core.job import NewJob
 from duly.core.shards import MOST_SHARDS, Place, ShardMap, Spread
@@ -13,6 +15,9 @@ from duly.stores.base import Shard, Store
 from duly.stores.capabilities import Mapped
 from duly.stores.moving import Mover
 from duly.stores.whole import WholeQueue
+
+FRESH = 1.0
+"""Seconds for which what is unknown by a map that was just read is taken as such: ids that have ended are asked for often."""
 
 
 class Shards:
@@ -28,6 +33,7 @@ class Shards:
         """Whether the store has servers that are to be emptied: who moves things away from them needs them, too."""
         self._spreads: dict[str, Spread] = {}
         self._known: set[str] = set()
+        self._looking, self._read_at = asyncio.Lock(), float("-inf")
 
     async def ensure(self, queue: str) -> None:
         """The queue is known from now on, so that people and `clear` find it; once is enough, later calls do nothing.
@@ -53,9 +59,19 @@ class Shards:
             await self._look("")
         return self.map != before
 
+    async def has_changed(self, known: ShardMap, fresh: float = 0.0) -> bool:
+        """Whether the map is another than `known`; read again, unless it was within the last `fresh` seconds. Those who ask at
+        the same time share a look. Raises ConfigurationError as `ensure`."""
+        since = SYSTEM_CLOCK.monotonic() - fresh
+        async with self._looking:
+            if self.map == known and self._read_at <= since:
+                await self.refresh()
+        return self.map != known
+
     async def _look(self, queue: str) -> None:
         assert isinstance(self.store, Mapped)
         wanted = self.declared.get(queue, 1)
+        began = SYSTEM_CLOCK.monotonic()
         text = await self.store.shard_map(queue, wanted)
         found = mapping.decode(text) if text else ShardMap()
         if found.algorithm != mapping.ALGORITHM:
@@ -73,7 +89,7 @@ class Shards:
                 f"queue {queue!r} is declared with {wanted} partition(s), and has {there} (epoch {found.epoch} of the shard "
                 f"map): declare it as it is; `duly shards rebalance --partitions {queue}={wanted}` changes it"
             )
-        self.map, self._spreads = found, {}
+        self.map, self._spreads, self._read_at = found, {}, began
         self.store.epoch = found.epoch
 
     def spread(self, queue: str) -> Spread:
@@ -86,12 +102,16 @@ class Shards:
         return spread
 
     def whole(self, queue: str) -> Shard:
-        """The queue as one shard; of one that lies in several, only the verbs of `Care` and `Schedules`."""
-        places = self.places(queue)
-        if len(places) == 1:
-            return self.at(places[0])
-        finish = Mover(self).finish if self.is_moving else None
-        return cast(Shard, WholeQueue(queue, self.spread(queue), places, self.at, finish))
+        """The queue as one shard; of one that may lie in several, only the verbs of `Care` and `Schedules`."""
+        return cast(Shard, self._whole(queue)) if isinstance(self.store, Mapped) else self.at(Place(queue))
+
+    def _whole(self, queue: str) -> WholeQueue:
+        known, finish = self.map, Mover(self).finish if self.is_moving else None
+
+        async def again() -> WholeQueue | None:
+            return self._whole(queue) if await self.has_changed(known, FRESH) else None
+
+        return WholeQueue(queue, self.spread(queue), self.places(queue), self.at, finish, again)
 
     def places(self, queue: str) -> Sequence[Place]:
         """Where they are; also where something may still lie that has not moved yet."""

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+from msgspec.structs import replace
+
 from duly.core.shards import Place, Spread, slot_of, slot_of_key
 from duly.errors import InvalidOption
 from duly.stores.base import Due, Firing, JobRecord, NewSchedule, Page, Shard, Sizes
@@ -19,11 +21,14 @@ T = TypeVar("T")
 
 class WholeQueue:
     """All shards of a queue. `belonging` says where things belong now; among `places` are those where some still lie.
-    finish: while things are moved, brings what is on its way from a place to where it belongs."""
+    finish: while things are moved, brings what is on its way from a place to where it belongs. again: the queue as it lies by
+    now, None if it lies as it did; asked when something is unknown, and before what is for all of it."""
 
     def __init__(self, queue: str, belonging: Spread, places: Sequence[Place], at: Callable[[Place], Shard],
-                 finish: Callable[[Place], Awaitable[None]] | None = None) -> None:  # fmt: skip
-        self.queue, self._belonging, self._places, self._finish = queue, belonging, tuple(places), finish
+                 finish: Callable[[Place], Awaitable[None]] | None = None,
+                 again: Callable[[], Awaitable[WholeQueue | None]] | None = None) -> None:  # fmt: skip
+        self.queue, self._belonging, self._places = queue, belonging, tuple(places)
+        self._finish, self._again = finish, again
         self._at = {place: at(place) for place in self._places}
 
     @property
@@ -59,6 +64,8 @@ class WholeQueue:
         if self._finish is not None and (missing := unknown()):  # it may be on its way, or have arrived meanwhile
             await asyncio.gather(*(self._finish(place) for place in self._places))
             await ask_all(lambda id, place: homes[id] == place, missing)
+        if self._again is not None and (missing := unknown()) and (present := await self._again()) is not None:
+            answers.update(zip(missing, await present._ask(missing, slot, call, is_unknown), strict=True))
         return [answers[id] for id in ids]
 
     async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
@@ -80,6 +87,9 @@ class WholeQueue:
 
     # all of it
 
+    async def _present(self) -> WholeQueue:
+        return (None if self._again is None else await self._again()) or self
+
     async def _walk(self, cursor: str, step: Callable[[Shard, str], Awaitable[Page]]) -> Page:
         number, inner = _read(cursor)
         page = await step(self.shards[number], inner)
@@ -93,7 +103,7 @@ class WholeQueue:
 
     async def sizes(self) -> Sizes:
         """Sums; paused if every shard is."""
-        found = await asyncio.gather(*(shard.sizes() for shard in self.shards))
+        found = await asyncio.gather(*(shard.sizes() for shard in (await self._present()).shards))
         limits = [size.limit for size in found]
         return Sizes(
             max(size.now for size in found),
@@ -109,20 +119,25 @@ class WholeQueue:
     async def clear(
         self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
     ) -> tuple[int, str, int]:
+        if ids is not None:
+            shards = (await self._present()).shards
+            parts = await asyncio.gather(*(shard.clear("", until, limit, ids, dead_only=dead_only) for shard in shards))
+            return sum(count for count, _, _ in parts), "", max(stop for _, _, stop in parts)
         number, inner = _read(cursor)
         removed, following, stop = await self.shards[number].clear(inner, until, limit, ids, dead_only=dead_only)
         return removed, self._next(number, following), stop
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         """Each shard gets its part of a limit: never more jobs run than it says, fewer if the shards are not equally busy."""
-        count = len(self._places)
+        shards = (await self._present()).shards
+        count = len(shards)
         if limit and limit < count:
             raise InvalidOption(
                 f"limit={limit} for queue {self.queue!r}, which lies in {count} shards: give at least {count}, or use a queue "
                 "that lies in one"
             )
         parts = [None if limit is None else limit // count + (k < limit % count) for k in range(count)]
-        calls = zip(self.shards, parts, strict=True)
+        calls = zip(shards, parts, strict=True)
         await asyncio.gather(*(shard.configure(paused=paused, limit=part) for shard, part in calls))
 
     async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
@@ -144,18 +159,25 @@ class WholeQueue:
 
     # schedules
 
-    def _of_schedule(self, id: str) -> Shard:
-        return self._at[self._belonging.place(slot_of_key(id))]
-
     async def put(self, schedule: NewSchedule) -> tuple[str, int]:
         """An edit of one that has not moved yet is made where it is."""
-        home, places = self._of_schedule(schedule.id), self._places if self._finish is not None else ()
-        for place in places:
-            assert self._finish is not None
-            await self._finish(place)
-            if (await self._at[place].schedules([schedule.id], "", 1)).items[0] is not None:
-                return await self._at[place].put(schedule)
-        return await home.put(schedule)
+        home = self._belonging.place(slot_of_key(schedule.id))
+        if self._finish is not None:
+            for place in self._places:
+                if place != home and (answer := await self._edit(place, schedule)) is not None:
+                    return answer
+                await self._finish(place)  # what has left there meanwhile is at home now
+        return await self._at[home].put(schedule)
+
+    async def _edit(self, place: Place, schedule: NewSchedule) -> tuple[str, int] | None:
+        """Put where it does not belong any more, if it is there: by the revision that is there, so that nothing is created
+        if it leaves. None if it is not there."""
+        shard, asked = self._at[place], schedule.revision
+        while (found := (await shard.schedules([schedule.id], "", 1)).items[0]) is not None:
+            what, revision = await shard.put(replace(schedule, revision=found.revision if asked is None else asked))
+            if what != "conflict" or (asked is not None and revision):
+                return what, revision
+        return None
 
     async def schedules(self, ids: Sequence[str] | None, cursor: str, limit: int) -> Page:
         if ids is None:
@@ -177,13 +199,13 @@ class WholeQueue:
         return Due(max(due.now for due in found), [record for due in found for record in due.schedules])
 
     async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
-        parts: dict[Shard, list[Firing]] = {}
-        for firing in firings:
-            parts.setdefault(self._of_schedule(firing.id), []).append(firing)
-        answers: dict[str, str] = {}
-        for shard, part in parts.items():
-            answers.update(zip((firing.id for firing in part), await shard.fire(node, part), strict=True))
-        return [answers[firing.id] for firing in firings]
+        """Each where its schedule lies. At most one for each schedule."""
+        planned = {firing.id: firing for firing in firings}
+
+        async def fire(shard: Shard, some: Sequence[str]) -> Sequence[str]:
+            return await shard.fire(node, [planned[id] for id in some])
+
+        return await self._ask([*planned], slot_of_key, fire, lambda answer: answer == "stale")
 
     # last, for its name hides the type
 

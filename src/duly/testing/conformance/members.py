@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from duly.cluster.members import Claim, Driver, Member
+from duly.cluster.members import MOST_CLAIMS, Claim, Driver, Member
 from duly.testing.conformance.kit import BOUND
 
 TIMEOUT = 0.6
@@ -75,44 +75,62 @@ class MembersSuite:
     async def test_of_many_that_claim_a_tick_one_has_it(self, make: Make) -> None:
         drivers = [await joined(make, f"n{i}") for i in range(5)]
         for moment in range(MOMENT, MOMENT + 10):
-            claims = await asyncio.gather(*(driver.claim("report", moment) for driver in drivers))
+            claims = await asyncio.gather(*(take(driver, "report", moment) for driver in drivers))
             assert [claim is not None for claim in claims].count(True) == 1
 
     async def test_a_claim_says_which_tick_was_taken_before(self, make: Make) -> None:
         one, other = await joined(make, "one"), await joined(make, "other")
-        assert await one.claim("report", MOMENT) == Claim(None)
-        assert await other.claim("report", MOMENT + 5_000) == Claim(MOMENT)
-        assert await other.claim("report", MOMENT + 6_000) == Claim(MOMENT + 5_000)
+        assert await take(one, "report", MOMENT) == Claim(None)
+        assert await take(other, "report", MOMENT + 5_000) == Claim(MOMENT)
+        assert await take(other, "report", MOMENT + 6_000) == Claim(MOMENT + 5_000)
 
     async def test_a_claim_that_is_repeated_is_answered_as_before(self, make: Make) -> None:
         one, other = await joined(make, "one"), await joined(make, "other")
-        await other.claim("report", MOMENT - 1_000)
-        assert await one.claim("report", MOMENT) == Claim(MOMENT - 1_000)
-        assert await other.claim("report", MOMENT) is None
-        assert await other.claim("report", MOMENT + 1_000) == Claim(MOMENT)
-        assert await one.claim("report", MOMENT) == Claim(MOMENT - 1_000)
-        assert await other.claim("report", MOMENT) is None
+        await take(other, "report", MOMENT - 1_000)
+        assert await take(one, "report", MOMENT) == Claim(MOMENT - 1_000)
+        assert await take(other, "report", MOMENT) is None
+        assert await take(other, "report", MOMENT + 1_000) == Claim(MOMENT)
+        assert await take(one, "report", MOMENT) == Claim(MOMENT - 1_000)
+        assert await take(other, "report", MOMENT) is None
 
     async def test_what_is_past_a_tick_that_was_taken_cannot_be_taken(self, make: Make) -> None:
         one, other = await joined(make, "one"), await joined(make, "other")
-        await one.claim("report", MOMENT)
+        await take(one, "report", MOMENT)
         for driver in (one, other):
-            assert await driver.claim("report", MOMENT - 1_000) is None
+            assert await take(driver, "report", MOMENT - 1_000) is None
         assert await one.marks(["report"]) == {"report": MOMENT}
+
+    async def test_ticks_are_claimed_together_each_for_itself(self, make: Make) -> None:
+        one, other = await joined(make, "one"), await joined(make, "other")
+        await take(one, "mine", MOMENT)
+        await take(other, "later", MOMENT + 1)
+        names = [f"name {n}" for n in range(MOST_CLAIMS - 4)]
+        ticks = [
+            ("mine", MOMENT),
+            ("mine", MOMENT + 5),
+            ("later", MOMENT),
+            ("later", MOMENT + 1),
+            *((n, MOMENT) for n in names),
+        ]
+        wanted = [None, Claim(MOMENT), None, Claim(None), *(Claim(None) for _ in names)]
+        assert await other.claim(ticks) == wanted
+        assert await other.claim(ticks) == wanted
+        assert await one.claim(ticks) == [Claim(None), *(None for _ in ticks[1:])]
+        assert await one.claim([]) == []
 
     async def test_names_are_apart(self, make: Make) -> None:
         driver = await joined(make, "a")
         names = ["report", "report:x", "re port", "é", "a\\*?[b]", "x" * 200]
         for step, name in enumerate(names):
-            assert await driver.claim(name, MOMENT + step) == Claim(None)
+            assert await take(driver, name, MOMENT + step) == Claim(None)
         assert await driver.marks([*names, "unknown"]) == {name: MOMENT + step for step, name in enumerate(names)}
         assert await driver.marks([]) == {}
 
     async def test_a_tick_is_taken_though_its_taker_has_left(self, make: Make) -> None:
         one, other = await joined(make, "one"), await joined(make, "other")
-        await one.claim("report", MOMENT)
+        await take(one, "report", MOMENT)
         await one.stop()
-        assert await other.claim("report", MOMENT) is None
+        assert await take(other, "report", MOMENT) is None
         assert await other.marks(["report"]) == {"report": MOMENT}
 
     async def test_the_members_agree_on_the_time(self, make: Make) -> None:
@@ -120,6 +138,11 @@ class MembersSuite:
         first, second, third = await one.now(), await other.now(), await one.now()
         assert first <= second <= third
         assert second > MOMENT - 1_000 * 86_400_000
+
+
+async def take(driver: Driver, name: str, moment: int) -> Claim | None:
+    """Claim a single tick."""
+    return (await driver.claim([(name, moment)]))[0]
 
 
 async def joined(make: Make, id: str) -> Driver:

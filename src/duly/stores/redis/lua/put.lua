@@ -10,6 +10,9 @@ if not value then
   if stale then
     return stale
   end
+  if revision then
+    return { 'conflict', 0 } -- removed since it was read, or moved to another shard
+  end
   write_schedule(id, {
     revision = 1, mark = math.min(mark or now, now), anchor = now, next = 0, app = app, buffer = buffer, paused = false,
     live = {}, fired = 0, skipped = {}, last = 0, late = 0, ended = 0, outcome = '', failures = 0,

@@ -1,17 +1,24 @@
--- Take one tick of a name for a member of a pool: the moments since the one that was taken before are its to run.
--- KEYS marks tick
--- ARGV now_us name moment member keep (ms for which a repeat is answered alike)
--- Returns {whether it is the member's, the mark before it ('' if there was none)}
-local name, moment, member = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local taken = redis.call('GET', tick)
-if taken then
-  local holder, before = string.match(taken, '^(%S*) (%S*)$')
-  return { holder == member and 1 or 0, before }
+-- Take ticks for a member of a pool, each one or not: the moments since the one that was taken before are its to run. After the
+-- named key comes the key of each tick.
+-- KEYS marks
+-- ARGV now_us member keep (ms for which a repeat is answered alike), then per tick: name moment
+-- Returns per tick: the mark before it ('' if there was none), or nothing if it is not the member's
+local member, answers = ARGV[2], {}
+for i = KEYS_NAMED + 1, #KEYS do
+  local tick, at = KEYS[i], 4 + 2 * (i - KEYS_NAMED - 1)
+  local name, moment, answer = ARGV[at], ARGV[at + 1], false
+  local taken = redis.call('GET', tick)
+  if taken then
+    local holder, before = string.match(taken, '^(%S*) (%S*)$')
+    answer = holder == member and before
+  else
+    local mark = redis.call('HGET', marks, name)
+    if not mark or tonumber(mark) < tonumber(moment) then
+      answer = mark or ''
+      redis.call('SET', tick, member .. ' ' .. answer, 'PX', ARGV[3])
+      redis.call('HSET', marks, name, moment)
+    end
+  end
+  answers[#answers + 1] = answer
 end
-local mark = redis.call('HGET', marks, name)
-if mark and tonumber(mark) >= moment then
-  return { 0, mark }
-end
-redis.call('SET', tick, member .. ' ' .. (mark or ''), 'PX', ARGV[5])
-redis.call('HSET', marks, name, ARGV[3])
-return { 1, mark or '' }
+return answers

@@ -18,8 +18,11 @@ local function unique_holder(key)
     return nil
   end
   local state = state_of(id)
-  if state == 'dead' or (scope == 'start' and state == 'leased') then
+  if state == 'dead' then
     return nil
+  end
+  if scope == 'start' and state == 'leased' and tonumber(redis.call('ZSCORE', leased, id)) < no_end then
+    return nil -- it has begun; one on its way to another shard has not
   end
   return id, state
 end

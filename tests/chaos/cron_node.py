@@ -1,0 +1,51 @@
+"""One node of the pool under chaos: `python -m tests.chaos.cron_node KIND URL LEDGER NAMES`; each name ticks every second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+from duly.cluster import Cron, Driver, NodePool, Tick
+from duly.cluster.etcd import EtcdDriver
+from duly.cluster.redis import RedisDriver, RedisZsetDriver
+from duly.errors import StoreError
+from tests.acceptance.nodes import Ledger
+
+logger = logging.getLogger("node")
+DRIVERS: dict[str, type[RedisDriver] | type[RedisZsetDriver] | type[EtcdDriver]] = {
+    "redis": RedisDriver,
+    "redis-zset": RedisZsetDriver,
+    "etcd": EtcdDriver,
+}
+
+
+async def main(kind: str, url: str, ledger: Ledger, names: int) -> None:
+    driver: Driver = DRIVERS[kind](url)
+    cron = Cron(NodePool(driver))
+
+    async def run(tick: Tick) -> None:
+        ledger.write("tick", tick.name, second=round(tick.nominal), late=time.time() - tick.nominal)
+
+    for n in range(names):
+        await cron.add_job(f"name {n}", "* * * * * *", run)
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    while not stopping.is_set():
+        try:
+            await cron.start()
+        except StoreError as error:  # cut off: as a supervisor would
+            logger.warning("not started: %s", error)
+            await asyncio.sleep(0.5)
+            continue
+        logger.info("is up")
+        await stopping.wait()
+        await cron.stop()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(main(sys.argv[1], sys.argv[2], Ledger(Path(sys.argv[3])), int(sys.argv[4])))
