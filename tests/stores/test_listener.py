@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from duly.errors import StoreRefused, StoreUnavailable
 from duly.stores.redis.link import Link
 from duly.stores.redis.topology import SingleServer
+from tests.conftest import StartServer
 from tests.waiting import eventually
 
 BOUND = 10.0
@@ -61,6 +63,20 @@ async def test_who_listens_is_woken_when_the_connection_is_lost_and_may_listen_a
         async with link.listening("c") as message:
             await link.command(b"PUBLISH", b"c", b"x")
             await message
+
+
+async def test_a_server_that_lets_nobody_listen_for_a_moment_is_asked_again(start_server: StartServer) -> None:
+    server = start_server("redis")
+    link = Link(SingleServer(server.url))
+    await link.command(b"CONFIG", b"SET", b"maxclients", 1)
+    with pytest.raises((StoreUnavailable, StoreRefused)):
+        async with link.listening("c"):
+            pass
+    await link.command(b"CONFIG", b"SET", b"maxclients", 100)
+    async with asyncio.timeout(BOUND), link.listening("c") as message:
+        await link.command(b"PUBLISH", b"c", b"x")
+        await message
+    await link.close()
 
 
 async def test_a_listener_that_was_cancelled_leaves_nothing(link: Link) -> None:

@@ -56,6 +56,24 @@ async def test_what_the_replica_does_not_confirm_is_uncertain_and_a_repeat_waits
     await store.close()
 
 
+async def test_what_is_moved_is_confirmed_where_it_arrives_before_it_is_removed(pair: Pair) -> None:
+    store = RedisStore(pair.primary.url, limits=Limits(replicas=1))
+    await store.connect()
+    source, target = store.shard("default"), store.shard("default{1}")
+    await Client(source).push(job("a"))
+    departure = await source.depart("default{1}", "batch", ["a"])
+    assert departure is not None
+    pair.replica.pause()
+    with pytest.raises(StoreUncertain):
+        await target.arrive(departure)
+    pair.replica.resume()
+    await eventually(lambda: _confirmed(store))
+    assert await target.arrive(departure) == 0  # it was applied
+    await source.departed(departure.n)
+    assert [record is not None for record in await target.get(["a"])] == [True]
+    await store.close()
+
+
 async def _confirmed(store: RedisStore) -> bool:
     try:
         await store.shard("default").start([])

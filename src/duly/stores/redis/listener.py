@@ -19,6 +19,8 @@ from duly.stores.redis.wire import Wire, pack
 
 Message = asyncio.Future[None]
 """Done when a message has come, or when none can come any more."""
+FORBIDDEN = ("NOPERM", "ERR unknown command")
+"""What a server says that will never let us listen; anything else passes."""
 
 
 class Ear(Wire):
@@ -103,9 +105,11 @@ class Listener:
 
     def _heard(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
-            self.refused = str(reply)
+            said = str(reply)
+            if said.startswith(FORBIDDEN):
+                self.refused = said
             if self._ear is not None:
-                self._ear.lose(self.refused)
+                self._ear.lose(said)
             return
         kind, channel = reply[0], self._channels.get(reply[1])
         if channel is None:

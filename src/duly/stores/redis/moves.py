@@ -44,7 +44,7 @@ class RedisMoves(ShardCalls):
         args: list[Any] = [departure.name, departure.n, len(schedules)]
         for entry in (*schedules, *jobs):
             args.extend(entry)
-        written: int = await self.call("arrive", *args)
+        written: int = await self.call_replicated("arrive", *args)  # the source removes what has arrived
         return written
 
     async def departed(self, n: int) -> list[str]:
