@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from duly.core.cron import DST, Timetable, timetable
-from duly.core.zone import EARLIEST, LATEST
+from duly.core.zone import EARLIEST, LATEST, stretch_at
 from duly.errors import InvalidTrigger
 from tests.core.cron_expressions import MINUTE, Expression, Written, changes, expressions, walk
 
@@ -423,3 +423,38 @@ def test_cronsim_and_crondst_agree_around_clock_changes(
     ours = ticks_of(compiled(expression.text, zone), start + timedelta(seconds=1), end)
     for peer in peers(expression, start.astimezone(ZoneInfo(zone)), zone):
         assert [t.astimezone(UTC) for t in takewhile(lambda t: t.timestamp() < end.timestamp(), peer)] == ours
+
+
+# --- edges that mutants showed unheld -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zone", ODD_ZONES)
+@pytest.mark.parametrize("expression", ["0 3 * * *", "30 2 * * *", "*/30 * * * *", "0 0 * * *"])
+def test_an_answer_does_not_depend_on_the_questions_before_it(zone: str, expression: str) -> None:
+    asked = compiled(expression, zone)
+    second = ms(datetime(2024, 1, 1, tzinfo=UTC)) // 1000
+    for _ in range(4):
+        start, end, *_ = stretch_at(ZoneInfo(zone), second)
+        for near in (end - 1, end, end + 1, end + 3600):
+            for question in ("after", "before"):
+                for moment in (near * 1000, near * 1000 + 1):
+                    fresh = timetable.__wrapped__(expression, zone)  # type: ignore[attr-defined]
+                    wanted = getattr(fresh, question)(moment)
+                    for known in (start, end - 1, end):  # which stretch of the zone it has in mind
+                        asked.after(known * 1000)
+                        assert getattr(asked, question)(moment) == wanted
+        second = end
+
+
+def test_days_from_the_end_and_weekdays_are_of_their_own_month() -> None:
+    year = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
+    firsts = list(ticks_of(compiled("0 0 L-30 * *"), *year))
+    assert [(day.month, day.day) for day in firsts] == [(month, 1) for month in (1, 3, 5, 7, 8, 10, 12)]
+    found = [(day.month, day.day) for day in ticks_of(compiled("0 0 15,LW * *"), *year)][:8]
+    assert found == [(1, 15), (1, 31), (2, 15), (2, 29), (3, 15), (3, 29), (4, 15), (4, 30)]
+
+
+def test_beyond_the_years_that_there_are_nothing_fires() -> None:
+    table = compiled("0 0 1 1 *")
+    assert table.after(ms(datetime(9999, 1, 1, tzinfo=UTC))) is None
+    assert table.before(ms(datetime(1, 1, 1, tzinfo=UTC))) is None

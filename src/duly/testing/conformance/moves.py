@@ -257,6 +257,12 @@ class MovesSuite(Suite):
         await move(shard, there, "a")
         assert await movable(there).holder("k") is None
 
+    async def test_a_key_until_the_start_is_held_while_its_job_is_on_its_way(self, shard: Shard) -> None:
+        await Client(shard).push(job("a", unique=Hold("k", "start")))
+        await departing(shard, "a")
+        assert await movable(shard).holder("k") == ("leased", "a")
+        assert await Client(shard, "c").push(job("b", unique=Hold("k", "start"))) == [("leased", "a")]
+
     async def test_who_holds_a_key_is_said(self, shard: Shard) -> None:
         await Client(shard).push(job("a", unique=Hold("k")))
         assert await movable(shard).holder("other") is None
