@@ -9,6 +9,7 @@ import pytest
 from duly import Scheduler
 from duly.core.shards import Place, slot_of
 from duly.errors import ConfigurationError, StoreError, StoreUnavailable
+from duly.stores.base import Shard
 from duly.stores.moving import Mover, change_map, move_all
 from tests.conftest import StartServer
 from tests.schedulers import running
@@ -146,6 +147,49 @@ async def test_a_shorter_list_leaves_no_server_behind(three: list[Server]) -> No
     with pytest.raises(ConfigurationError, match=r"has 2 server\(s\), the shard map 3.*list them all"):
         await change_map(shorter.shards, 2, {})
     await shorter.store.close()
+
+
+async def test_another_order_of_the_list_or_another_master_is_refused(three: list[Server]) -> None:
+    urls = [server.url for server in three]
+    async with declare(Scheduler(urls)) as scheduler:
+        await scheduler.push("note", 1)
+        for other, master in (([0, 2, 1], 0), ([1, 0, 2], 0), ([1, 0, 2], 1), ([0, 1, 2], 1)):
+            wrong = Scheduler([urls[n] for n in other], master=master)
+            with pytest.raises(ConfigurationError, match="give every process the same list, in the same order"):
+                await wrong.start()
+        async with Scheduler(urls) as same:
+            await same.push("note", 2, remote=True)
+
+
+async def test_a_server_that_was_away_is_asked_for_its_number_when_it_is_back(
+    three: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duly.stores.several.ASK_AGAIN", 0.0)
+    urls = [server.url for server in three]
+    async with declare(Scheduler(urls)) as scheduler:
+        await scheduler.push("note", 1)
+    three[2].kill()
+    three[1].kill()
+    wrong = declare(Scheduler([urls[0], urls[2], urls[1]], push_timeout=0.2))
+    async with wrong:
+        await wrong.shards.refresh()
+        for server in three[1:]:
+            server.start()
+        store = wrong.shards.at(Place("default", 0, 1))
+        with_numbers = Scheduler(urls)
+        async with with_numbers:  # the servers kept nothing on disk: they are numbered anew
+            await with_numbers.shards.refresh()
+        await eventually(lambda: _has_an_answer(store))
+        with pytest.raises(ConfigurationError, match="in the same order"):
+            await wrong.shards.refresh()
+
+
+async def _has_an_answer(shard: Shard) -> bool:
+    try:
+        await shard.sizes()
+    except StoreError:
+        return False
+    return True
 
 
 async def test_a_change_that_is_made_while_another_is_finished_is_not_taken_for_it(

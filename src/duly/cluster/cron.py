@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CATCH_UP = 60.0
 GRACE = 30.0
+CALLS = 100
+"""Claims that are made one after the other; more ticks than that travel several together."""
 MOST_AT_ONCE = 1_000
 """Missed ticks of one name that are made up for at once; the oldest are left out."""
 CLOCK_SECONDS = 30.0
@@ -259,10 +261,11 @@ class Cron:
         await self._claim([(job, job.doubt) for job in jobs if job.doubt is not None])
 
     async def _claim(self, ticks: Sequence[tuple[CronJob, int]]) -> None:
-        """Take ticks, and what was due before them, as far as nobody has, and let them run. Many travel together: the time
-        between the claim and the run, in which a kill would lose them, is that of one call."""
-        for first in range(0, len(ticks), MOST_CLAIMS):
-            part = ticks[first : first + MOST_CLAIMS]
+        """Take ticks, and what was due before them, as far as nobody has, and let them run. One by one, as long as they are
+        not very many: a kill between a claim and the begin of its run loses what was claimed together."""
+        size = min(MOST_CLAIMS, max(1, -(-len(ticks) // CALLS)))
+        for first in range(0, len(ticks), size):
+            part = ticks[first : first + size]
             try:
                 claims = await self.pool.driver.claim([(job.name, moment) for job, moment in part])
             except StoreUncertain:

@@ -52,6 +52,15 @@ class Mapped(Protocol):
 
 
 @runtime_checkable
+class Numbered(Protocol):
+    """A store that remembers which one of a list it is."""
+
+    async def number(self, text: str) -> str:
+        """What it was told first; from now on, this is."""
+        ...
+
+
+@runtime_checkable
 class Calling(Protocol):
     """A store that calls who is next for a lock. Others are asked again."""
 

@@ -6,13 +6,20 @@ A server that is away keeps only its own shards from being used. Nothing spans s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
+from duly.clock import SYSTEM_CLOCK
 from duly.core.shards import place_of
 from duly.errors import ConfigurationError, StoreError, StoreRefused
+from duly.identity import new_name
 from duly.stores.base import Registry, Shard, Store
-from duly.stores.capabilities import Calling, Examined, Finding, Forgetful, Mapped
+from duly.stores.capabilities import Calling, Examined, Finding, Forgetful, Mapped, Numbered
+
+PATIENCE = 1.0
+ASK_AGAIN = 10.0
+"""Seconds for which a server may be asked for its number, and between two such attempts."""
 
 
 class SeveralStores:
@@ -24,6 +31,8 @@ class SeveralStores:
         self.url = ", ".join(store.url for store in self.stores)
         self.servers = len(self.stores)
         self._epoch = 0
+        self._numbered: set[int] = set()  # those that have said that they are where they are listed
+        self._list, self._ask_again = "", float("-inf")
 
     @property
     def epoch(self) -> int:
@@ -53,7 +62,43 @@ class SeveralStores:
         place = place_of(name)
         return self.stores[place.server].shard(place._replace(server=0).name)
 
+    async def _check_numbers(self) -> None:
+        """Each server keeps which one of which list it is, from when it was first in one. Raises ConfigurationError for a
+        list in another order, or with another master; those that do not answer are asked again with the next look."""
+        if self._master not in self._numbered:
+            self._list = await self._number(self._master, f"{new_name()}@{self._master}")
+        now = SYSTEM_CLOCK.monotonic()
+        if now < self._ask_again:
+            return
+        self._ask_again = now + ASK_AGAIN  # one that is away must not hold up who only wants the map
+        asked = [self._number_soon(index) for index in range(self.servers) if index not in self._numbered]
+        for fault in await asyncio.gather(*asked, return_exceptions=True):
+            if fault is not None:
+                self._ask_again = now
+                raise fault
+
+    async def _number_soon(self, index: int) -> None:
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._number(index, self._list)
+
+    async def _number(self, index: int, name: str) -> str:
+        """The name of the list that a server says it is in."""
+        store = self.stores[index]
+        told = await store.number(f"{name} {index}") if isinstance(store, Numbered) else f"{name} {index}"
+        found, _, number = told.rpartition(" ")
+        is_master = index == self._master
+        if number != str(index) or (found.rpartition("@")[2] != str(self._master) if is_master else found != name):
+            raise ConfigurationError(
+                f"{store.url} is number {number} of its list, whose master is {found.rpartition('@')[2]}; here it is number "
+                f"{index}, and the master {self._master}: give every process the same list, in the same order"
+            )
+        self._numbered.add(index)
+        return found
+
     async def shard_map(self, queue: str, partitions: int, servers: int = 0) -> bytes | None:
+        if len(self._numbered) < self.servers:
+            await self._check_numbers()
         if isinstance(self.master, Mapped):
             return await self.master.shard_map(queue, partitions, servers or self.servers)
         await self.master.beat("", b"", 1, [queue] if queue else [])

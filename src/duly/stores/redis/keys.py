@@ -41,6 +41,11 @@ def shard_map(namespace: str) -> tuple[str, str]:
     return f"{{{namespace}}}:shards", f"{{{namespace}}}:queues"
 
 
+def number(namespace: str) -> str:
+    """The key of what a server knows of its place in a list of servers."""
+    return f"{{{namespace}}}:number"
+
+
 def lock(namespace: str, name: str) -> tuple[str, str, str, str]:
     """The keys of a lock, in a slot of their own: its fences, who holds it, who waits for it, until when they wait."""
     key = f"{{{namespace}:lock:{name}}}"

@@ -108,6 +108,12 @@ class RedisStore:
     def _now(self) -> int | bytes:
         return self.clock.epoch_us() if self.clock is not None else b""
 
+    async def number(self, text: str) -> str:
+        key = keys.number(self.namespace)
+        await self._link.command(b"SET", key, text, b"NX")
+        told: bytes | None = await self._link.command(b"GET", key)
+        return told.decode() if told is not None else text
+
     async def registry(self) -> Registry:
         reply = await self._link.call(script("registry"), keys.registry(self.namespace), (self._now(),))
         now, flat, queues = reply
@@ -136,5 +142,5 @@ class RedisStore:
     async def forget(self) -> None:
         for queue in (await self.registry()).queues:
             await self._link.command(b"UNLINK", *keys.ShardKeys(self.namespace, queue).named(keys.SHARD))
-        for key in keys.registry(self.namespace):
+        for key in (*keys.registry(self.namespace), keys.number(self.namespace)):
             await self._link.command(b"UNLINK", key)
