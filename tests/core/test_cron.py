@@ -458,3 +458,11 @@ def test_beyond_the_years_that_there_are_nothing_fires() -> None:
     table = compiled("0 0 1 1 *")
     assert table.after(ms(datetime(9999, 1, 1, tzinfo=UTC))) is None
     assert table.before(ms(datetime(1, 1, 1, tzinfo=UTC))) is None
+
+
+@pytest.mark.parametrize(("seven", "zero"), [("7#2", "0#2"), ("7L", "0L"), ("sun#1", "0#1"), ("7", "0")])
+def test_sunday_is_seven_too(seven: str, zero: str) -> None:
+    year = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
+    found = ticks_of(compiled(f"0 0 * * {seven}"), *year)
+    assert found == ticks_of(compiled(f"0 0 * * {zero}"), *year)
+    assert {day.weekday() for day in found} == {6}

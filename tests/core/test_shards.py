@@ -118,7 +118,7 @@ def test_places_are_counted_server_by_server() -> None:
     assert Spread("mail", 2, 3).places == tuple(Place("mail", p, s) for s in (0, 1) for p in (0, 1, 2))
 
 
-@pytest.mark.parametrize(("servers", "partitions"), [(3, 1), (1, 6), (2, 3), (3, 2)])
+@pytest.mark.parametrize(("servers", "partitions"), [(2, 1), (1, 2), (3, 1), (1, 6), (2, 3), (3, 2)])
 def test_slots_are_spread_evenly_over_all_places(servers: int, partitions: int) -> None:
     spread = Spread("mail", servers, partitions)
     counts = Counter(spread.place(slot) for slot in range(SLOTS))
