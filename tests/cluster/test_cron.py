@@ -246,6 +246,22 @@ def test_claims_whose_answers_are_lost_are_asked_for_again_and_run_once() -> Non
     played(course)
 
 
+def test_a_node_that_leaves_in_doubt_of_a_claim_asks_once_more() -> None:
+    async def course(world: World) -> None:
+        await five(world)
+        first = world.second + 1
+        await asyncio.sleep(1.5)
+        driver = world.drivers["a"]
+        driver.lost = ("claim",)
+        await asyncio.sleep(0.6)  # a tick is due, and its answer lost
+        driver.lost = ()
+        await world.loop.spawn(world.processes["a"], world.crons["a"].stop())
+        await asyncio.sleep(8)
+        world.require_each_once(NAMES, first, world.second - 1)
+
+    played(course)
+
+
 def test_what_nobody_could_claim_runs_late_unless_it_is_too_old() -> None:
     async def course(world: World) -> None:
         await five(world, catch_up=5)

@@ -9,6 +9,7 @@ between the claim and the first step of the function has lost it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -163,6 +164,9 @@ class Cron:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._loop = Loop("cron", self._tick, self.logger, self.pool.driver.timeout)
+        if tasks:
+            with contextlib.suppress(StoreError):  # what may have been granted is run, or lost with this node
+                await self._resolve(list(self._jobs.values()))
         await self.pool.stop()
         runs = {run for job in self._jobs.values() for run in job.runs}
         if runs:
