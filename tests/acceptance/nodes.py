@@ -131,6 +131,7 @@ class Ledger:
     def read(self, what: str = "", job: str = "") -> list[Entry]:
         """The entries so far, all or those of a kind or job."""
         text = self.path.read_text() if self.path.exists() else ""
+        text = text[: text.rfind("\n") + 1]  # the last line may be on its way
         entries: Iterator[Entry] = (Entry(*json.loads(line)) for line in text.splitlines())
         return [entry for entry in entries if what in ("", entry.what) and job in ("", entry.job)]
 
