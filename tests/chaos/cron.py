@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
 import signal
 import statistics
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 from tests.acceptance.nodes import Ledger, NodeProcess
 from tests.chaos.cluster import Doors
-from tests.chaos.run import Verdict, say
+from tests.chaos.run import Verdict, conclude, say
 from tests.etcd import EtcdServer
 from tests.servers import HOST, Server
 
@@ -32,8 +31,6 @@ WELL = 2
 SETTLED = 10.0  # seconds at the end, in which everything is made up for
 TAKEN_OVER = 0.5  # seconds: what is later than this was taken over
 PROMISED = 5.0
-MOMENT = 0.05
-"""Seconds: a tick that was claimed so shortly before the kill of its node may have been lost with it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ def judge(machines: Machines, first: int, last: int) -> Verdict:
     ran = Counter((entry.job, entry.facts["second"]) for entry in entries)
     wanted = {(f"name {n}", second) for n in range(machines.settings.names) for second in range(first, last + 1)}
     lost = sorted(wanted - ran.keys(), key=lambda tick: tick[1])
-    with_its_node = [tick for tick in lost if any(0 <= at - tick[1] < MOMENT + PROMISED for _, at in machines.kills)]
+    before_a_kill = [tick for tick in lost if any(0 <= at - tick[1] < PROMISED for _, at in machines.kills)]
     doubled = sorted(tick for tick, count in ran.items() if count > 1)
     late = sorted(entry.facts["late"] for entry in entries if (entry.job, entry.facts["second"]) in wanted)
     over = [seconds for seconds in late if seconds > TAKEN_OVER]
@@ -147,7 +144,7 @@ def judge(machines: Machines, first: int, last: int) -> Verdict:
         "troubles": ", ".join(f"{count} {kind}" for kind, count in machines.troubles.most_common()),
         "doubled": len(doubled),
         "lost": len(lost),
-        "  that a node may have claimed when it was killed": len(with_its_node),
+        f"  due within {PROMISED:g} s before a kill": len(before_a_kill),
         "taken over": f"{len(over)}, p99 {percentile:.2f} s, max {max(over, default=0.0):.2f} s",
         "late, all": f"median {statistics.median(late) * 1000:.1f} ms",
     }
@@ -172,11 +169,7 @@ def main() -> int:
     settings = Settings(args.driver, args.seconds, seed, args.nodes, args.names)
     folder = Path(tempfile.mkdtemp(prefix="duly-cron-"))
     say(f"{args.driver}, {args.seconds:g} s, {args.nodes} nodes, {args.names} names, seed {seed}, evidence in {folder}")
-    verdict = asyncio.run(chaos(settings, folder))
-    say(str(verdict))
-    if not verdict.violations:
-        shutil.rmtree(folder)
-    return bool(verdict.violations)
+    return conclude(asyncio.run(chaos(settings, folder)), folder)
 
 
 if __name__ == "__main__":

@@ -240,9 +240,13 @@ def main() -> int:
     say(f"{args.store}, {float(args.minutes):g} min, seed {seed}, evidence in {folder}")
     if clocks.library() is None:
         say("libfaketime is not installed: the clocks of the nodes stay right")
-    verdict = asyncio.run(chaos(settings, folder))
+    return conclude(asyncio.run(chaos(settings, folder)), folder, keeps=args.folder is not None)
+
+
+def conclude(verdict: Verdict, folder: Path, *, keeps: bool = False) -> int:
+    """Say it; the evidence stays if a promise was broken, or if it was asked for. The exit code."""
     say(str(verdict))
-    if not verdict.violations and args.folder is None:
+    if not verdict.violations and not keeps:
         shutil.rmtree(folder)
     return bool(verdict.violations)
 

@@ -109,35 +109,10 @@ class Steered(One):
         clocks.steer(self.clock, self.shift)
 
 
-class Several(Behind):
-    """Independent servers; one of them goes and comes back. The first is the master."""
+class Together(Behind):
+    """Several servers."""
 
-    kinds = SEVERAL
-
-    def __init__(self, folder: Path) -> None:
-        self.topology = Independent("redis", folder, *AOF)
-
-    @property
-    def url(self) -> str:
-        return self.topology.url
-
-    def start(self) -> None:
-        self.topology.start()
-
-    def stop(self) -> None:
-        self.topology.stop()
-
-    async def do(self, step: Step) -> None:
-        await _away(random.choice(self.topology.servers), step.seconds)
-
-
-class Replicas(Behind):
-    """Servers with replicas: a primary dies, a replica takes its place, and the dead one follows it after a while."""
-
-    kinds = FAILOVER
-    settings = MappingProxyType({"durability": "replicated"})
-
-    def __init__(self, topology: Replicated | Cluster) -> None:
+    def __init__(self, topology: Independent | Replicated | Cluster) -> None:
         self.topology = topology
 
     @property
@@ -149,6 +124,24 @@ class Replicas(Behind):
 
     def stop(self) -> None:
         self.topology.stop()
+
+
+class Several(Together):
+    """Independent servers; one of them goes and comes back. The first is the master."""
+
+    kinds = SEVERAL
+    topology: Independent
+
+    async def do(self, step: Step) -> None:
+        await _away(random.choice(self.topology.servers), step.seconds)
+
+
+class Replicas(Together):
+    """Servers with replicas: a primary dies, a replica takes its place, and the dead one follows it after a while."""
+
+    kinds = FAILOVER
+    settings = MappingProxyType({"durability": "replicated"})
+    topology: Replicated | Cluster
 
     async def do(self, step: Step) -> None:
         await asyncio.to_thread(self.topology.fail_over)
@@ -166,7 +159,9 @@ def opened(kind: str, folder: Path) -> Behind:
         return Replicas(Replicated("redis", folder / "sentinel"))
     if kind == "cluster":
         return Replicas(Cluster("valkey", folder / "cluster"))
-    return Several(folder) if kind == "servers" else One(kind, folder)
+    if kind == "servers":
+        return Several(Independent("redis", folder, *AOF))
+    return One(kind, folder)
 
 
 async def _away(server: Server, seconds: float) -> None:

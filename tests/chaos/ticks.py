@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -21,7 +20,7 @@ from tests.chaos.application import periods_of
 from tests.chaos.checker import Evidence
 from tests.chaos.cluster import Cluster
 from tests.chaos.plan import Step
-from tests.chaos.run import Verdict, collect, follow, is_quiet, keep, lasted, pause, say, tick_log
+from tests.chaos.run import Verdict, collect, conclude, follow, is_quiet, keep, lasted, pause, say, tick_log
 from tests.waiting import eventually
 
 EVERY = 3.0  # seconds between two troubles
@@ -101,11 +100,7 @@ def main() -> int:
     say(
         f"{args.store}, {args.seconds:g} s, {args.nodes} nodes, {args.schedules} schedules, seed {seed}, evidence in {folder}"
     )
-    verdict = asyncio.run(ticks(settings, folder))
-    say(str(verdict))
-    if not verdict.violations:
-        shutil.rmtree(folder)
-    return bool(verdict.violations)
+    return conclude(asyncio.run(ticks(settings, folder)), folder)
 
 
 if __name__ == "__main__":

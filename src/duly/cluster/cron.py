@@ -24,6 +24,7 @@ from duly.cluster.pool import NodePool
 from duly.core.job import duration, text
 from duly.core.trigger import Trigger, cron
 from duly.errors import DuplicateTask, InvalidOption, StoreError, StoreUncertain, UnknownTask
+from duly.runtime.handler import is_async
 from duly.runtime.loop import Loop
 
 if TYPE_CHECKING:
@@ -130,11 +131,11 @@ class Cron:
     def _runner(self, fn: Callable[..., Any]) -> Callable[[Tick], Awaitable[None]]:
         if not callable(fn):
             raise InvalidOption(f"fn={fn!r}: give a function")
-        takes_tick = _takes_argument(fn)
+        takes_tick, is_awaited = _takes_argument(fn), is_async(fn)
 
         async def run(tick: Tick) -> None:
             args = (tick,) if takes_tick else ()
-            if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+            if is_awaited:
                 await fn(*args)
             else:
                 await asyncio.get_running_loop().run_in_executor(self._threads, fn, *args)

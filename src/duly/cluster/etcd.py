@@ -81,7 +81,7 @@ class Gateway:
                 self._turn()
                 raise StoreUncertain(f"etcd did not answer: {type(error).__name__} {error}") from error
             else:
-                return _read(answer.text)
+                return _parsed(answer.text)
         raise AssertionError("there is an endpoint")
 
     def _turn(self) -> None:
@@ -109,10 +109,10 @@ class Gateway:
 
 async def _answers(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
     async for line in response.aiter_lines():
-        yield _checked(_read(line))
+        yield _checked(_parsed(line))
 
 
-def _read(line: str) -> dict[str, Any]:
+def _parsed(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError:

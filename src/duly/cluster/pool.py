@@ -38,7 +38,7 @@ class NodePool:
             raise InvalidOption(f"weight={weight!r}: give a positive number")
         self.driver, self.logger, self.clock = driver, logger or logging.getLogger("duly"), clock or SystemClock()
         self._weight, self._tags = float(weight), tuple(tags)
-        self._beats = Loop("node pool", self._beat, self.logger, driver.timeout / BEATS_IN_A_TIMEOUT)
+        self._beats = self._beating()
         self._tasks: list[asyncio.Task[None]] = []
         self._told = Present()
         self._ring = Ring([])
@@ -70,7 +70,7 @@ class NodePool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if tasks:
-            self._beats = Loop("node pool", self._beat, self.logger, self._beats_every)
+            self._beats = self._beating()
             await self.driver.stop()
         self._know({})
 
@@ -117,6 +117,9 @@ class NodePool:
     @property
     def _beats_every(self) -> float:
         return self.driver.timeout / BEATS_IN_A_TIMEOUT
+
+    def _beating(self) -> Loop:
+        return Loop("node pool", self._beat, self.logger, self._beats_every)
 
     async def _beat(self) -> float:
         begun = self.clock.monotonic()

@@ -21,12 +21,17 @@ _EMPTY_MAP = b"\x80"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
+def is_async(fn: object) -> bool:
+    """Whether a function, or an object that is called like one, is to be awaited."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
 class Handler:
     """A function with its declared options, inspected once."""
 
     def __init__(self, name: str, fn: Callable[..., Any], options: Options) -> None:
         self.name, self.fn, self.options = name, fn, options
-        self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+        self.is_async = is_async(fn)
         if self.is_async and options.executor == "thread":
             raise InvalidOption(f"task {name!r} is async: executor='thread' is for functions that are not")
         self.in_process = options.executor == "process"
