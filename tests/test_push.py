@@ -122,6 +122,15 @@ async def test_options_of_the_push_go_over_those_of_the_task(scheduler: Schedule
     assert (named.queue, named.priority) == ("mail", 2)
 
 
+async def test_a_task_with_options_is_pushed_with_them_whichever_way(scheduler: Scheduler) -> None:
+    send = declare(scheduler)
+    chosen = send.options(queue="fast", priority=0, id="x")
+    first = await look(scheduler, await scheduler.push(chosen, 1))
+    assert (first.id, first.queue, first.priority) == ("x", "fast", 0)
+    more = scheduler.request(chosen, 2, id="y", priority=3)
+    assert (more.new.id, more.queue, more.new.priority) == ("y", "fast", 3)
+
+
 async def test_options_upon_options_add_up_and_change_nothing_before(scheduler: Scheduler) -> None:
     send = declare(scheduler)
     first = send.options(queue="a", priority=2)

@@ -199,6 +199,22 @@ async def test_a_queue_has_its_own_schedules(scheduler: Scheduler) -> None:
         assert await scheduler.clear(queue="b") == 1
 
 
+async def test_a_schedule_of_a_task_with_options_has_them(scheduler: Scheduler) -> None:
+    @scheduler.task(queue="mail")
+    async def send() -> None: ...
+
+    chosen = send.options(queue="fast", priority=0)
+    async with scheduler:
+        await scheduler.schedules.put("s", LONG, chosen)
+        found = await scheduler.jobs.get(await scheduler.schedules.trigger("s", queue="fast"), queue="fast")
+        assert found is not None
+        assert found.priority == 0
+        await scheduler.schedules.put("s", LONG, chosen, queue="slow", priority=2)
+        assert (await view(scheduler, "s", "slow")).queue == "slow"
+        with pytest.raises(InvalidOption, match=r"delay=9.* makes no sense for a schedule"):
+            await scheduler.schedules.put("t", LONG, send.options(delay=9))
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 BAD_PUTS: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {

@@ -530,7 +530,7 @@ async def test_ids_that_ended_before_the_change_are_remembered_after_it(redis_ur
         assert [(await scheduler.push("note", i, id=f"id{i}")).answer for i in range(20)] == ["ended"] * 20
         while await move_all(scheduler.shards, 3_600_000):
             pass
-        assert not scheduler.shards.map.was or scheduler.shards.map.was.until > 0
+        assert not scheduler.shards.map.is_moving
         assert [(await scheduler.push("note", i, id=f"id{i}")).answer for i in range(20)] == ["ended"] * 20
     assert len(RAN) == 20
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from duly import Scheduler
-from duly.core.shards import Place, slot_of
+from duly import Context, JobHandle, Scheduler, Unique
+from duly.core.shards import Place, Spread, slot_of
 from duly.errors import ConfigurationError, StoreError, StoreUnavailable
 from duly.stores.base import Shard
 from duly.stores.moving import Mover, change_map, move_all
@@ -234,3 +235,101 @@ async def test_a_map_that_somebody_else_has_written_meanwhile_is_looked_at_again
         await one.shards.refresh()
         assert one.shards.map.partitions == {"default": 2, "new": 3}
         await one.push("note", 2)
+
+
+# --- a second change, while something of the first is remembered ------------------------------------------------------
+
+
+async def spread(scheduler: Scheduler, partitions: int, remember_ms: int = HOUR_MS) -> None:
+    await change_map(scheduler.shards, 1, {"default": partitions})
+    assert await move_all(scheduler.shards, remember_ms) == 0
+
+
+async def test_ids_keys_and_results_of_before_two_changes_are_known(redis_url: str) -> None:
+    names = [f"n{n}" for n in range(24)]
+    async with running(scheduler := declare(Scheduler(redis_url))):
+        await scheduler.push_many(scheduler.request("note", name, id=name) for name in names)
+        held = {name: Unique(key=name, seconds=7200) for name in names}
+        await scheduler.push_many(
+            scheduler.request("note", name, unique=held[name], keep_result=7200) for name in names
+        )
+        await eventually(lambda: len(RAN) == 2 * len(names))
+        former = [await scheduler.push("note", name, unique=held[name]) for name in names]
+        for partitions in (4, 7):
+            await spread(scheduler, partitions)
+        assert {(await scheduler.push("note", name, id=name)).answer for name in names} == {"ended"}
+        again = [await scheduler.push("note", name, unique=held[name], keep_result=7200) for name in names]
+        assert [handle.id for handle in again] == [handle.id for handle in former]
+        assert [await handle.result(timeout=1) for handle in again] == [None] * len(names)
+
+
+async def test_former_places_are_asked_as_long_as_a_key_is_held_there(redis_url: str) -> None:
+    async with running(scheduler := declare(Scheduler(redis_url))):
+        held = await scheduler.push("note", 1, unique=Unique(key="k", seconds=7200))
+        await eventually(lambda: RAN == [1])
+        await spread(scheduler, 4, remember_ms=0)
+        assert await move_all(scheduler.shards, 0) == 0
+        assert scheduler.shards.remembers
+        other = await scheduler.push("note", 2, unique=Unique(key="k", seconds=7200))
+        assert (other.id, other.answer) == (held.id, "ended")
+
+
+async def test_what_has_come_to_a_former_place_since_is_moved_before_the_place_is_forgotten(redis_url: str) -> None:
+    async with declare(Scheduler(redis_url)) as scheduler:
+        await scheduler.push("note", 0, delay=3600)
+        await spread(scheduler, 4, remember_ms=0)
+        requests = [scheduler.request("note", n, delay=3600).new for n in range(20)]
+        await scheduler.shards.at(Place("default")).enqueue("late", 1, requests, 9)
+        assert await move_all(scheduler.shards, 0) == 0
+        assert not scheduler.shards.remembers
+        places = {id: scheduler.shards.spread("default").place(slot_of(id)) for id in (new.id for new in requests)}
+        found = [(await scheduler.shards.at(place).get([id]))[0] for id, place in places.items()]
+        assert None not in found
+
+
+async def test_a_node_that_knows_an_earlier_map_keeps_no_child_where_it_does_not_belong(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, later = Scheduler(redis_url, poll=0.2), declare(Scheduler(redis_url))
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @early.task
+    async def note(value: object) -> None: ...
+
+    @early.task
+    async def parent(ctx: Context) -> None:
+        begun.set()
+        await go.wait()
+        for n in range(20):
+            ctx.push(note.options(id=f"child:{n}", delay=3600), n)
+            ctx.push(note.options(unique=Unique(key=f"key:{n}"), delay=3600), n)
+
+    async with running(early), later:
+        going = next(id for id in map(str, range(40)) if Spread("default", 1, 4).place(slot_of(id)) != Place("default"))
+        job = await early.push(parent.options(id=going))
+        await begun.wait()
+        await change_map(later.shards, 1, {"default": 4})
+        assert await move_all(later.shards, HOUR_MS) == 1  # the parent runs
+        keyed = [await later.push("note", n, unique=Unique(key=f"key:{n}"), delay=3600) for n in range(20)]
+        named = [await later.push("note", n, id=f"child:{n}", delay=3600) for n in range(20)]
+        monkeypatch.setattr(early.shards, "refresh", _nothing)
+        go.set()
+        await eventually(lambda: _is(job, "ended"))
+        monkeypatch.undo()
+        await eventually(lambda: _has_pending(later, 40))
+        assert {handle.answer for handle in keyed + named} == {"created"}
+        assert await move_all(later.shards, HOUR_MS) == 0
+        assert await _has_pending(later, 40)
+
+
+async def _nothing() -> bool:
+    return False
+
+
+async def _is(job: JobHandle[Any], status: str) -> bool:
+    return await job.status() == status
+
+
+async def _has_pending(scheduler: Scheduler, count: int) -> bool:
+    sizes = await scheduler.queues.sizes()
+    return (sizes.pending, sizes.leased) == (count, 0)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from duly import Fail, JobHandle, Scheduler, Unique, every
 from duly.core.shards import Place, Spread, slot_of_key
-from duly.errors import ScheduleConflict, StoreUnavailable
-from duly.stores.base import NewSchedule
+from duly.errors import ScheduleConflict, StoreError, StoreUnavailable, StoreUncertain
+from duly.stores.base import NewSchedule, Page
 from duly.stores.capabilities import Mapped, Movable
 from duly.stores.moving import Mover, change_map, move_all
 from tests.schedulers import running
@@ -180,7 +180,7 @@ async def _starts_with(text: Awaitable[str], start: str) -> bool:
 async def test_a_process_without_a_node_finds_what_another_has_moved(
     one: Scheduler, other: Scheduler, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("duly.stores.shards.FRESH", 0.0)
+    monkeypatch.setattr("duly.stores.whole.FRESH", 0.0)
     await one.push("note", 1, id=GOING[0], delay=3600)
     await one.schedules.put(GOING[0], HOUR, "note", args=(1,))
     await rebalance(other)
@@ -234,12 +234,9 @@ async def test_a_schedule_is_put_when_the_change_that_it_waits_for_is_published(
         assert await scheduler.schedules.put("s", HOUR, "note", args=(1,))
 
 
-async def test_a_queue_is_paused_and_counted_in_the_shards_that_it_has_now(
-    one: Scheduler, other: Scheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_queue_is_paused_and_counted_in_the_shards_that_it_has_now(one: Scheduler, other: Scheduler) -> None:
     await one.push_many(one.request("note", i, delay=3600) for i in range(40))
     await rebalance(other)
-    monkeypatch.setattr("duly.stores.shards.FRESH", 0.0)
     await one.queues.pause()
     assert [(await other.shards.at(place).sizes()).paused for place in FOUR.places] == [True] * 4
     assert (await one.queues.sizes()).pending == 40
@@ -300,3 +297,74 @@ async def test_a_job_is_replaced_while_its_queue_is_moved(one: Scheduler) -> Non
         assert view.args == [2]
         assert (await one.shards.at(home_of(id)).get([id]))[0] is not None
     assert (await one.queues.sizes()).pending == 4
+
+
+async def test_a_cancel_on_its_way_outlives_who_brings_it(one: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [await one.push("note", n, unique=Unique(key=name), delay=3600) for n, name in enumerate(GOING)]
+    home = home_of(GOING[0])
+    mover = await remap(one)
+    assert await movable(one, FORMER).depart(home.name, "mover", [jobs[0].id]) is not None
+    assert await jobs[0].cancel() == "asked"
+
+    async def dies(ids: object) -> None:
+        raise KeyError("the mover died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.shards.at(home), "cancel", dies)
+        with pytest.raises(KeyError):
+            await mover.finish(FORMER)
+    assert await move_all(one.shards, 3_600_000) == 0
+    assert await jobs[0].status() == "ended"
+    assert {await job.status() for job in jobs[1:]} == {"pending"}
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable, StoreUncertain])
+async def test_a_push_by_id_waits_for_the_server_that_may_know_it_from_before(
+    one: Scheduler, fault: type[StoreError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await one.push("note", 1, id=GOING[0], delay=3600)
+    await remap(one)
+    shard, failures = one.shards.at(FORMER), 3
+    get = shard.get
+
+    async def away(ids: Sequence[str]) -> Any:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise fault("it is away")
+        return await get(ids)
+
+    monkeypatch.setattr(shard, "get", away)
+    assert (await one.push("note", 1, id=known.id)).answer == "pending"
+    failures = 1_000
+    with pytest.raises(StoreUnavailable, match="it is away"):
+        await one.push("note", 1, id=GOING[1])
+
+
+async def pending_ids(scheduler: Scheduler) -> set[str]:
+    found, cursor = await scheduler.jobs.list()
+    while cursor:
+        page, cursor = await scheduler.jobs.list(cursor=cursor)
+        found = [*found, *page]
+    return {job.id for job in found}
+
+
+async def test_walks_begin_with_the_shards_that_there_are_and_end_when_there_are_fewer(
+    one: Scheduler, other: Scheduler
+) -> None:
+    ids = {(await one.push("note", n, delay=3600)).id for n in range(60)}
+    await rebalance(one)
+    assert await pending_ids(other) == ids
+    shard = one.shard("default")
+    page = await shard.list("pending", "", 5)
+    while page.cursor.split(" ")[0] != "3":
+        page = await shard.list("pending", page.cursor, 5)
+    past = await other.shard("default").history("history", "", 5)
+    await change_map(one.shards, 1, {"default": 1})
+    assert await move_all(one.shards, 0) == 0
+    assert await move_all(one.shards, 0) == 0
+    fewer = one.shard("default")
+    assert (await fewer.list("pending", page.cursor, 5)) == Page([])
+    assert await fewer.clear(page.cursor, None, 5) == (0, "", 0)
+    assert await fewer.reconcile(page.cursor, 5) == ("", {})
+    assert (await fewer.history("history", past.cursor, 5)).items

@@ -17,7 +17,7 @@ from duly.core.job import DEFAULT_PRIORITY, OPTION_NAMES, Options, make_options,
 from duly.core.schedule import Definition
 from duly.core.trigger import Every, Trigger, at, every
 from duly.errors import InvalidOption, InvalidTrigger, nearest
-from duly.task import arguments
+from duly.task import arguments, options_of
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -43,13 +43,15 @@ def declare(scheduler: Scheduler, id: str, trigger: Any, task: Any, args: Sequen
     if not isinstance(id, str) or not id or len(id) > 150 or any(ord(c) < 33 or "\ud800" <= c <= "\udfff" for c in id):
         raise InvalidOption(f"schedule id {id!r}: give a text of 1 to 150 characters without spaces")
     args, kwargs = arguments(args, kwargs)
+    given = options_of(task)
     for name in FORBIDDEN:
-        if options.get(name) is not None:
+        value = options[name] if options.get(name) is not None else getattr(given, name, None)
+        if value is not None:
             raise InvalidOption(
-                f"{name}={options[name]!r} makes no sense for a schedule: its ticks have their own ids and times"
+                f"{name}={value!r} makes no sense for a schedule: its ticks have their own ids and times"
             )
     own = {n: v for n, v in options.items() if n in SCHEDULE_OPTIONS}
-    pushed = push_options({n: v for n, v in options.items() if n not in SCHEDULE_OPTIONS and n != "remote"})
+    pushed = push_options({n: v for n, v in options.items() if n not in SCHEDULE_OPTIONS and n != "remote"}, given)
     policies = planning.policies(**{n: v for n, v in own.items() if n in POLICIES and v is not None})
     name, handler = scheduler.resolve(task, remote=bool(options.get("remote")))
     declared = handler.options if handler else Options()
@@ -58,8 +60,8 @@ def declare(scheduler: Scheduler, id: str, trigger: Any, task: Any, args: Sequen
     body = codec.decode(codec.encode(name, args, dict(sorted(kwargs.items())), codec.pack_options(pushed)))
     priority = next((p for p in (pushed.priority, declared.priority) if p is not None), DEFAULT_PRIORITY)
     definition = Definition(trigger, name, body.args, body.kwargs, body.options, priority, **policies)
-    queue = make_options({"queue": own.get("queue")}).queue or declared.queue
-    return Declaration(id, queue or DEFAULT_QUEUE, definition)
+    queue = make_options({"queue": own.get("queue")}).queue
+    return Declaration(id, queue or pushed.queue or declared.queue or DEFAULT_QUEUE, definition)
 
 
 def on_own_grid(declaration: Declaration) -> Declaration:

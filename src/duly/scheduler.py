@@ -34,7 +34,7 @@ from duly.stores.base import Limits, Shard, Store
 from duly.stores.several import together
 from duly.stores.shards import Shards, check_partitions
 from duly.sync import Sync
-from duly.task import Call, JobRequest, arguments, name_of, named
+from duly.task import Call, JobRequest, arguments, name_of, named, options_of
 from duly.version import __version__
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
@@ -204,7 +204,7 @@ class Scheduler(Declaring):
 
     def push(self, task: Any, *payload: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
              remote: bool = False, **options: Any) -> Coroutine[Any, Any, JobHandle[Any]]:  # fmt: skip
-        """Push by name (or task): one payload, or `args=` and `kwargs=`; options as keywords. To be awaited.
+        """Push by name, or a task: one payload, or `args=` and `kwargs=`; options as keywords. To be awaited.
 
         Raises UnknownTask if it is not declared here (`remote=True`: another node has it), and what Call.push raises.
         """
@@ -223,7 +223,7 @@ class Scheduler(Declaring):
             raise InvalidOption(f"push({task!r}, …) takes one payload; give several arguments as args=[…]")
         name, handler = self.resolve(task, remote=remote)
         declared = handler.options if handler is not None else Options()
-        call: Call[..., Any] = Call(self, name, handler, declared, push_options(options))
+        call: Call[..., Any] = Call(self, name, handler, declared, push_options(options, options_of(task)))
         return call.job(*(payload or args), **kwargs)
 
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:

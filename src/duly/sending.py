@@ -47,7 +47,7 @@ class _Sent:
             parts: dict[Producer, list[int]] = {}
             for i in left:
                 queue, new = self.chunk[i].queue, self.chunk[i].new
-                if pushes.is_known_before(new):
+                if pushes.is_known_before(queue, new):
                     await self._send_one(pushes, i)
                 else:
                     parts.setdefault(pushes.producer(queue, new), []).append(i)

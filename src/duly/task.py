@@ -43,7 +43,7 @@ class Call(Generic[P, R]):
         self, scheduler: Scheduler, task: str, handler: Handler | None, declared: Options, pushed: Options
     ) -> None:
         self._scheduler, self.task, self._handler = scheduler, task, handler
-        self._given = pushed
+        self.given = pushed
         options = merge(declared, pushed)
         self._declared, self._options = declared, options
         self.queue = options.queue or DEFAULT_QUEUE
@@ -57,7 +57,7 @@ class Call(Generic[P, R]):
 
     def options(self, **options: Any) -> Call[P, R]:
         """The same with further options over these. Raises InvalidOption."""
-        return Call(self._scheduler, self.task, self._handler, self._declared, push_options(options, self._given))
+        return Call(self._scheduler, self.task, self._handler, self._declared, push_options(options, self.given))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobRequest:
         """The job, built and validated, for `push_many` or `ctx.push`. Raises InvalidArguments, EncodingError, TooLarge."""
@@ -278,3 +278,8 @@ def name_of(task: Any) -> str | None:
     if isinstance(task, Task):
         return task.name
     return task.task if isinstance(task, Call) else None
+
+
+def options_of(task: Any) -> Options | None:
+    """What a task was given with `.options(...)`; None for anything else."""
+    return task.given if isinstance(task, Call) else None

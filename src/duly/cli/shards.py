@@ -53,7 +53,7 @@ async def list_shards(scheduler: Scheduler, json: bool) -> None:
     urls = [store.url for store in _stores(scheduler)]
     views = [_view(place, size, urls[place.server]) for place, size in zip(places, sizes, strict=True)]
     if json:
-        show_json({"epoch": scheduler.shards.map.epoch, "moving": scheduler.shards.is_moving, "shards": views})
+        show_json({"epoch": scheduler.shards.map.epoch, "moving": scheduler.shards.map.is_moving, "shards": views})
         return
     columns = (
         Column("queue", lambda view: view.queue, kind="id"),
@@ -66,8 +66,7 @@ async def list_shards(scheduler: Scheduler, json: bool) -> None:
         Column("", lambda view: view.away, 2),
     )
     show_table(views, columns, "no queues: nothing was pushed, and no node was started")
-    was = scheduler.shards.map.was
-    if was is not None and not was.until:
+    if scheduler.shards.map.is_moving:
         click.echo("things are being moved to where they belong; `duly shards rebalance` finishes it", err=True)
 
 

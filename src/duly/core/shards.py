@@ -103,8 +103,8 @@ def _owners(servers: int, partitions: int) -> tuple[int, ...]:
 
 
 class Former(msgspec.Struct, frozen=True):
-    """The lists as they were before the last change. until: 0 while things are moved; then the moment (ms) up to which ids
-    of jobs that ended there are still known."""
+    """The lists as they were before a change. until: 0 while things are moved; then the moment (ms) up to which something
+    that outlives its job may still be known there: an id that has ended, a key held for a time, a result."""
 
     servers: int
     partitions: dict[str, int]
@@ -114,21 +114,25 @@ class Former(msgspec.Struct, frozen=True):
 class ShardMap(msgspec.Struct, frozen=True):
     """How many servers there are, and partitions of each queue that has more than one; one per namespace, on the master.
 
-    epoch: grows with each change of where things belong. was: the former lists until everything has moved.
+    epoch: grows with each change of where things belong. was: the former lists that matter, the last change's at the end.
     """
 
     epoch: int = 0
     servers: int = 1
     partitions: dict[str, int] = {}
-    was: Former | None = None
+    was: tuple[Former, ...] = ()
     algorithm: str = ALGORITHM
 
-    def former(self, queue: str) -> Spread | None:
-        """Where it lay before, if something of it may still be there."""
-        if self.was is None:
-            return None
-        before = self.was.servers, self.was.partitions.get(queue, 1)
-        return None if before == (self.servers, self.partitions.get(queue, 1)) else Spread(queue, *before)
+    @property
+    def is_moving(self) -> bool:
+        """Whether things may lie where they do not belong any more."""
+        return any(not former.until for former in self.was)
+
+    def former(self, queue: str) -> list[Spread]:
+        """Where it lay before, the last first, if something of it may still be there."""
+        before = dict.fromkeys((former.servers, former.partitions.get(queue, 1)) for former in reversed(self.was))
+        before.pop((self.servers, self.partitions.get(queue, 1)), None)
+        return [Spread(queue, *each) for each in before]
 
 
 encode = msgspec.json.Encoder(order="sorted").encode

@@ -6,20 +6,49 @@ The child keeps its id, and is enqueued as an id that the user gave: a forward t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from duly.core import codec
 from duly.core.job import NewJob, Options
 from duly.core.retry import Retry
+from duly.core.shards import Place
 from duly.identity import new_job_id
 from duly.runtime.handler import Handler
+from duly.stores.shards import Shards
 
 TASK = "duly:forward"
 
 
-def forward(queue: str, child: NewJob) -> NewJob:
+class Child(Protocol):
+    """A job that a run has asked for."""
+
+    @property
+    def queue(self) -> str: ...
+
+    @property
+    def new(self) -> NewJob: ...
+
+
+def beside(place: Place, children: Sequence[Child], shards: Shards) -> tuple[NewJob, ...]:
+    """The children of a job in a shard as they are kept with its end: themselves, if they belong there and can be known
+    nowhere else; else what brings them to their own."""
+
+    def is_here(child: Child) -> bool:
+        belongs = child.queue == place.queue and shards.place_of_job(child.queue, child.new) == place
+        return belongs and not shards.former(child.queue, child.new)
+
+    return tuple(child.new if is_here(child) else _forward(child.queue, child.new) for child in children)
+
+
+def forwards(children: Sequence[Child]) -> tuple[NewJob, ...]:
+    """What brings each of them to where it belongs."""
+    return tuple(_forward(child.queue, child.new) for child in children)
+
+
+def _forward(queue: str, child: NewJob) -> NewJob:
     """The job that brings `child` to `queue`."""
     named = msgspec.structs.replace(child, named=True)
     args = msgspec.Raw(msgspec.msgpack.encode((queue, msgspec.msgpack.encode(named))))

@@ -251,6 +251,10 @@ class Line:
                 run.settling = False
                 self.worker.cancel_instead(run)
                 continue
+            if answer == "map changed":
+                run.settling = False
+                self.worker.forward_instead(run, settlement)
+                continue
             if self.runs.get(run.job.id) is run:
                 del self.runs[run.job.id]
             if settlement.change.unfit_since:

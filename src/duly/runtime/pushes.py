@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from duly.clock import Clock
 from duly.core.job import NewJob, queue_name
 from duly.core.shards import Place
-from duly.errors import StaleMap
-from duly.runtime.producer import Producer
+from duly.errors import StaleMap, StoreUnavailable, StoreUncertain
+from duly.runtime.loop import Backoff
+from duly.runtime.producer import LONGEST_PAUSE, Producer
 from duly.stores.base import Answer
 from duly.stores.moving import Mover
 from duly.stores.shards import Shards
@@ -29,21 +32,31 @@ class Pushes:
             producer = self._producers[key] = Producer(shard, self._push_timeout, self._clock, self._shards)
         return producer
 
-    def is_known_before(self, job: NewJob) -> bool:
+    def is_known_before(self, queue: str, job: NewJob) -> bool:
         """Whether what is known of the job may lie where it would have been pushed to before the map changed."""
-        return self._shards.is_moving and (job.named or job.unique is not None)
+        return bool(self._shards.former(queue, job))
 
     async def enqueue(self, queue: str, job: NewJob) -> Answer:
         """Keep one job. Raises what `Producer.push` raises."""
         while True:
             try:
-                if self.is_known_before(job):
-                    found = await Mover(self._shards).before(queue, job)
-                    if found is not None:
-                        return found
+                if self.is_known_before(queue, job) and (found := await self._known(queue, job)) is not None:
+                    return found
                 return await self.producer(queue, job).push(job)
             except StaleMap:
                 continue  # the map was read again: it changes a few times in the life of an application
+
+    async def _known(self, queue: str, job: NewJob) -> Answer | None:
+        """What is known of a job where it would have been pushed to before; a server that is away is waited for."""
+        until, backoff = self._clock.monotonic() + self._push_timeout, Backoff(LONGEST_PAUSE)
+        while True:
+            try:
+                return await Mover(self._shards).before(queue, job)
+            except (StoreUnavailable, StoreUncertain) as error:  # nothing of the push was sent
+                pause = backoff.pause()
+                if self._clock.monotonic() + pause >= until:
+                    raise StoreUnavailable(str(error)) from error
+                await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Wait until everything pushed is answered."""

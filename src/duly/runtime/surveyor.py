@@ -43,7 +43,7 @@ class Surveyor:
                 self._has_said = True
                 self._config.logger.error("%s; restart this node with the new list", error)
             return PAUSE
-        if self._shards.is_moving:
+        if self._shards.remembers:
             await self._move()
         return PAUSE * (0.5 + random.random())
 

@@ -11,10 +11,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from duly.clock import Clock
 from duly.config import Config
 from duly.core import codec, lifecycle
-from duly.core.job import Claimed, NewJob, Options
+from duly.core.job import Claimed, Options
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
 from duly.errors import EncodingError, StoreError, UnfitJob
@@ -22,7 +24,7 @@ from duly.runtime.alarm import Ahead
 from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
 from duly.runtime.executor import LoopExecutor, ThreadExecutor
-from duly.runtime.forward import forward
+from duly.runtime.forward import beside, forwards
 from duly.runtime.handler import Handler
 from duly.runtime.line import Line
 from duly.runtime.middleware import Middleware
@@ -308,20 +310,18 @@ class Worker:
 
     def _settle(self, run: Run, change: Change, result: bytes | None, *, with_children: bool = False) -> None:
         job, origin = run.job, run.envelope.origin
-        children: tuple[NewJob, ...] = ()
-        if with_children and run.children and change.verb == "end":
-            children = tuple(self._child(run.line, request.queue, request.new) for request in run.children)
+        wanted = run.children if with_children and change.verb == "end" else []
+        children = beside(run.line.place, wanted, self.shards)
         settlement = Settlement(
             job.id, run.fence, change, job.priority, job.named, job.unique,
             origin.schedule if origin is not None else None,
-            result, int(run.policy.keep_result * 1000), children,
+            result, int(run.policy.keep_result * 1000), children, self.shards.map.epoch if children else None,
         )  # fmt: skip
         run.line.add(run, settlement)
 
-    def _child(self, line: Line, queue: str, child: NewJob) -> NewJob:
-        """As it is kept with its parent's end: itself, if it belongs to the same shard, else what brings it to its own."""
-        is_here = queue == line.queue and self.shards.place_of_job(queue, child) == line.place
-        return child if is_here else forward(queue, child)
+    def forward_instead(self, run: Run, settlement: Settlement) -> None:
+        """The map of shards is another by now: the children find their places by it, once they are kept."""
+        run.line.add(run, msgspec.structs.replace(settlement, children=forwards(run.children), epoch=None))
 
     def cancel_instead(self, run: Run) -> None:
         """The store knows of a cancel that the run's change would have overridden."""

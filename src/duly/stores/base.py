@@ -26,7 +26,7 @@ FORMAT = 1
 
 Answer = tuple[str, str]
 """(what the store did or found, id): created | pending | leased | dead | ended, and the id that it speaks of."""
-Settled = Literal["applied", "repeated", "taken", "cancel asked"]
+Settled = Literal["applied", "repeated", "taken", "cancel asked", "map changed"]
 Renewed = Literal["applied", "taken", "cancel asked"]
 
 
@@ -90,7 +90,8 @@ class Settlement(msgspec.Struct, frozen=True):
     """One change to be written if the lease is still held under `fence`.
 
     children are enqueued in the same step; result is kept for result_ms if given. named, unique, priority are the job's
-    own, schedule the one whose tick it is: an end or a death is noted there, and the run no longer lives.
+    own, schedule the one whose tick it is: an end or a death is noted there, and the run no longer lives. epoch: of the map
+    of shards by which the children belong to the job's shard; None if they may be kept anywhere.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Settlement(msgspec.Struct, frozen=True):
     result: bytes | None = None
     result_ms: int = 0
     children: tuple[NewJob, ...] = ()
+    epoch: int | None = None
 
 
 class JobRecord(msgspec.Struct, frozen=True):

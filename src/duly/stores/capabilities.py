@@ -98,8 +98,13 @@ class Movable(Protocol):
         """(state, id) of who holds a unique key; None if it is free."""
         ...
 
+    async def lasts(self) -> int:
+        """Until when (ms) something that outlives its job may be kept here: a key held for a time, a result; 0: nothing."""
+        ...
+
     async def remapped(self, epoch: int) -> None:
-        """Refuse from now on what is pushed or put by a map before `epoch` (StaleMap)."""
+        """Refuse from now on what is pushed or put by a map before `epoch` (StaleMap); so are ends with children that
+        belong here by such a map (`settle`)."""
         ...
 
     async def depart(
@@ -114,8 +119,9 @@ class Movable(Protocol):
         """Keep a batch as it was, but what is known here already; the number kept. A repeat keeps nothing."""
         ...
 
-    async def departed(self, n: int) -> Sequence[str]:
-        """A batch has arrived: remove it here. Ids of those that were asked to be cancelled meanwhile."""
+    async def departed(self, n: int, cancelled: Sequence[str] = ()) -> Sequence[str]:
+        """A batch has arrived: remove it here, if nobody has asked meanwhile for others of it to be cancelled than those in
+        `cancelled`. If somebody has, nothing is removed, and these ids are the answer: cancel them where they are now."""
         ...
 
 

@@ -42,6 +42,10 @@ class Mover:
         """One pass through all shards of a queue: moves what can be moved; how many had to stay where they do not belong."""
         return sum([await self._sweep_place(place) for place in self._shards.places(queue)])
 
+    async def lasts(self, queue: str) -> int:
+        """Until when (ms) something that outlives its job may be kept in a place of the queue."""
+        return max([await self._movable(place).lasts() for place in self._shards.places(queue)])
+
     async def _sweep_place(self, place: Place) -> int:
         await self.finish(place)
         left = 0
@@ -90,9 +94,10 @@ class Mover:
     async def _deliver(self, source: Movable, departure: Departure) -> None:
         target = place_of(departure.to)
         await self._movable(target).arrive(departure)
-        asked = await source.departed(departure.n)
-        if asked:
+        cancelled: list[str] = []
+        while asked := await source.departed(departure.n, cancelled):
             await self._shards.at(target).cancel(asked)
+            cancelled.extend(asked)
         self._moved(len(departure.ids))
 
     def _movable(self, place: Place) -> Movable:
@@ -106,9 +111,13 @@ class Mover:
         answers it. None if nothing is, and if it has come to where it belongs meanwhile: then it may be pushed there. One
         that is to be replaced is brought there first.
         """
-        former, home = self._shards.former(queue, job), self._shards.place_of_job(queue, job)
-        if former is None or former == home:
-            return None
+        for former in self._shards.former(queue, job):
+            known = await self._known_at(former, queue, job)
+            if known is not None:
+                return known
+        return None
+
+    async def _known_at(self, former: Place, queue: str, job: NewJob) -> tuple[str, str] | None:
         shard, movable = self._shards.at(former), self._movable(former)
 
         async def found() -> tuple[str, str] | None:
@@ -122,7 +131,7 @@ class Mover:
             await self.finish(former)
             known = await found()
         if job.replace and known == ("pending", job.id):  # it takes the key, and so the place, of what replaces it
-            await self.move(former, home, "jobs", [job.id])
+            await self.move(former, self._shards.place_of_job(queue, job), "jobs", [job.id])
             known = await found()
         return known
 
@@ -149,11 +158,12 @@ async def change_map(shards: Shards, servers: int, partitions: Mapping[str, int]
                 f"this list has {store.servers} server(s), the shard map {present.servers}: what lies on the others would be "
                 "left behind; list them all, and say how many are to be used"
             )
-        if present.was is not None and not present.was.until:
+        if present.is_moving:
             raise ConfigurationError(
                 f"the change to {present.servers} server(s) and {present.partitions} is not finished: rebalance to that first"
             )
-        following = ShardMap(present.epoch + 1, servers, wanted, Former(present.servers, present.partitions))
+        was = (*present.was, Former(present.servers, present.partitions))
+        following = ShardMap(present.epoch + 1, servers, wanted, was)
         changes = [
             await _Change.of(shards, queue, present, following) for queue in (await store.registry()).queues
         ]  # all answer
@@ -199,28 +209,27 @@ class _Change:
 
 async def move_all(shards: Shards, remember_ms: int, moved: Callable[[int], None] = lambda _count: None) -> int:
     """One pass through everything, if the map has changed; how much had to stay, for another pass. When nothing does, the
-    map says so; when the ids that ended in their former places are forgotten, too, it forgets those."""
+    map says so; and when what outlives its job is over in former places, too, it forgets those, after another pass."""
     store = shards.store
     if not isinstance(store, Mapped):
         return 0
     await shards.refresh()
     text = await store.shard_map("", 1)
     present = mapping.decode(text) if text else ShardMap()
-    was = present.was
-    if was is None or text is None:
+    if not present.was or text is None:
         return 0
     if present.epoch != shards.map.epoch:  # changed in between: what is swept now is not what that asks for
         return 1
     registry = await store.registry()
-    following: Former | None = None
-    if not was.until:
-        mover = Mover(shards, moved)
-        left = sum([await mover.sweep(queue) for queue in registry.queues])
-        if left:
-            return left
-        following = msgspec.structs.replace(was, until=registry.now + remember_ms + 1)
-    elif registry.now < was.until:
+    remembered = [former for former in present.was if not 0 < former.until <= registry.now]
+    if len(remembered) == len(present.was) and not present.is_moving:
         return 0
+    mover = Mover(shards, moved)
+    left = sum([await mover.sweep(queue) for queue in registry.queues])
+    if left:
+        return left
+    until = max(registry.now + remember_ms + 1, *[await mover.lasts(queue) for queue in registry.queues], 0)
+    following = tuple(each if each.until else msgspec.structs.replace(each, until=until) for each in remembered)
     if await store.change_map(text, mapping.encode(msgspec.structs.replace(present, was=following))):
         await shards.refresh()
     return 0

@@ -16,9 +16,6 @@ from duly.stores.capabilities import Mapped
 from duly.stores.moving import Mover
 from duly.stores.whole import WholeQueue
 
-FRESH = 1.0
-"""Seconds for which what is unknown by a map that was just read is taken as such: ids that have ended are asked for often."""
-
 
 class Shards:
     """The shards of queues. `partitions` is what this process declares; the map on the master decides.
@@ -106,17 +103,16 @@ class Shards:
         return cast(Shard, self._whole(queue)) if isinstance(self.store, Mapped) else self.at(Place(queue))
 
     def _whole(self, queue: str) -> WholeQueue:
-        known, finish = self.map, Mover(self).finish if self.is_moving else None
+        known, finish = self.map, Mover(self).finish if self.remembers else None
 
-        async def again() -> WholeQueue | None:
-            return self._whole(queue) if await self.has_changed(known, FRESH) else None
+        async def again(fresh: float) -> WholeQueue | None:
+            return self._whole(queue) if await self.has_changed(known, fresh) else None
 
         return WholeQueue(queue, self.spread(queue), self.places(queue), self.at, finish, again)
 
     def places(self, queue: str) -> Sequence[Place]:
         """Where they are; also where something may still lie that has not moved yet."""
-        former = self.map.former(queue)
-        before = [place for place in former.places if place.server < self._servers] if former else []
+        before = [place for former in self.map.former(queue) for place in former.places if place.server < self._servers]
         return tuple(dict.fromkeys([*self.spread(queue).places, *before]))
 
     @property
@@ -124,15 +120,19 @@ class Shards:
         return self.store.servers if isinstance(self.store, Mapped) else 1
 
     @property
-    def is_moving(self) -> bool:
-        """Whether something may lie where it does not belong any more."""
-        return self.map.was is not None
+    def remembers(self) -> bool:
+        """Whether something may lie, or be known, where it does not belong any more."""
+        return bool(self.map.was)
 
-    def former(self, queue: str, job: NewJob) -> Place | None:
-        """Where a job would have been pushed to before the map changed, while that matters."""
-        spread = self.map.former(queue)
-        place = spread.place(mapping.slot_of_job(job)) if spread is not None else None
-        return place if place is not None and place.server < self._servers else None
+    def former(self, queue: str, job: NewJob) -> list[Place]:
+        """Where else something may be known of a job by its id or key, as it would have been pushed there before the map
+        changed; the last such place first."""
+        if not self.map.was or not (job.named or job.unique is not None):
+            return []
+        slot = mapping.slot_of_job(job)
+        places = dict.fromkeys(spread.place(slot) for spread in self.map.former(queue))
+        places.pop(self.place_of_job(queue, job), None)
+        return [place for place in places if place.server < self._servers]
 
     def at(self, place: Place) -> Shard:
         return self.store.shard(place.name)

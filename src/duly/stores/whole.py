@@ -19,14 +19,18 @@ from duly.stores.base import Due, Firing, JobRecord, NewSchedule, Page, Shard, S
 T = TypeVar("T")
 
 
+FRESH = 1.0
+"""Seconds for which what is unknown by a map that was just read is taken as such: ids that have ended are asked for often."""
+
+
 class WholeQueue:
     """All shards of a queue. `belonging` says where things belong now; among `places` are those where some still lie.
     finish: while things are moved, brings what is on its way from a place to where it belongs. again: the queue as it lies by
-    now, None if it lies as it did; asked when something is unknown, and before what is for all of it."""
+    now, None if it lies as it did so many seconds ago; asked when something is unknown, and before what is for all of it."""
 
     def __init__(self, queue: str, belonging: Spread, places: Sequence[Place], at: Callable[[Place], Shard],
                  finish: Callable[[Place], Awaitable[None]] | None = None,
-                 again: Callable[[], Awaitable[WholeQueue | None]] | None = None) -> None:  # fmt: skip
+                 again: Callable[[float], Awaitable[WholeQueue | None]] | None = None) -> None:  # fmt: skip
         self.queue, self._belonging, self._places = queue, belonging, tuple(places)
         self._finish, self._again = finish, again
         self._at = {place: at(place) for place in self._places}
@@ -64,7 +68,7 @@ class WholeQueue:
         if self._finish is not None and (missing := unknown()):  # it may be on its way, or have arrived meanwhile
             await asyncio.gather(*(self._finish(place) for place in self._places))
             await ask_all(lambda id, place: homes[id] == place, missing)
-        if self._again is not None and (missing := unknown()) and (present := await self._again()) is not None:
+        if self._again is not None and (missing := unknown()) and (present := await self._again(FRESH)) is not None:
             answers.update(zip(missing, await present._ask(missing, slot, call, is_unknown), strict=True))
         return [answers[id] for id in ids]
 
@@ -88,18 +92,21 @@ class WholeQueue:
     # all of it
 
     async def _present(self) -> WholeQueue:
-        return (None if self._again is None else await self._again()) or self
+        return (None if self._again is None else await self._again(0.0)) or self
 
     async def _walk(self, cursor: str, step: Callable[[Shard, str], Awaitable[Page]]) -> Page:
-        number, inner = _read(cursor)
-        page = await step(self.shards[number], inner)
-        return Page(page.items, self._next(number, page.cursor))
+        shards, number, inner = await self._stand(cursor)
+        if number >= len(shards):
+            return Page([])
+        page = await step(shards[number], inner)
+        return Page(page.items, _next(number, page.cursor, len(shards)))
 
-    def _next(self, number: int, inner: str) -> str:
-        """The cursor after a step in a shard; of the next shard, if this one is over."""
-        if inner:
-            return f"{number} {inner}"
-        return f"{number + 1} " if number + 1 < len(self._places) else ""
+    async def _stand(self, cursor: str) -> tuple[Sequence[Shard], int, str]:
+        """Where a walk stands: the shards, the number of the one that it is in, past them all if there are fewer by now, and
+        the cursor within it. A walk begins with the shards that there are."""
+        number, _, inner = cursor.partition(" ")
+        shards = self.shards if cursor else (await self._present()).shards
+        return shards, int(number or 0), inner
 
     async def sizes(self) -> Sizes:
         """Sums; paused if every shard is."""
@@ -123,9 +130,11 @@ class WholeQueue:
             shards = (await self._present()).shards
             parts = await asyncio.gather(*(shard.clear("", until, limit, ids, dead_only=dead_only) for shard in shards))
             return sum(count for count, _, _ in parts), "", max(stop for _, _, stop in parts)
-        number, inner = _read(cursor)
-        removed, following, stop = await self.shards[number].clear(inner, until, limit, ids, dead_only=dead_only)
-        return removed, self._next(number, following), stop
+        shards, number, inner = await self._stand(cursor)
+        if number >= len(shards):
+            return 0, "", until or 0
+        removed, following, stop = await shards[number].clear(inner, until, limit, ids, dead_only=dead_only)
+        return removed, _next(number, following, len(shards)), stop
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         """Each shard gets its part of a limit: never more jobs run than it says, fewer if the shards are not equally busy."""
@@ -141,16 +150,19 @@ class WholeQueue:
         await asyncio.gather(*(shard.configure(paused=paused, limit=part) for shard, part in calls))
 
     async def reconcile(self, cursor: str, limit: int, *, repair: bool = True) -> tuple[str, dict[str, int]]:
-        number, inner = _read(cursor)
-        following, found = await self.shards[number].reconcile(inner, limit, repair=repair)
-        return self._next(number, following), found
+        shards, number, inner = await self._stand(cursor)
+        if number >= len(shards):
+            return "", {}
+        following, found = await shards[number].reconcile(inner, limit, repair=repair)
+        return _next(number, following, len(shards)), found
 
     async def history(self, stream: Literal["history", "ticks"], after: str, limit: int) -> Page:
         """Entries of all shards, in the order of their ids."""
-        cursors = after.split(" ") if after else [""] * len(self._places)
-        pages = await asyncio.gather(
-            *(shard.history(stream, cursor, limit) for shard, cursor in zip(self.shards, cursors, strict=True))
-        )
+        shards = self.shards if after else (await self._present()).shards
+        cursors = after.split(" ")[: len(shards)]
+        cursors += [""] * (len(shards) - len(cursors))  # of shards that have come, from their beginning
+        calls = zip(shards, cursors, strict=True)
+        pages = await asyncio.gather(*(shard.history(stream, cursor, limit) for shard, cursor in calls))
         entries = [(entry, number) for number, page in enumerate(pages) for entry in page.items]
         entries.sort(key=lambda found: [int(part) for part in found[0][0].split("-")])
         for entry, number in entries[:limit]:
@@ -213,7 +225,8 @@ class WholeQueue:
         return await self._walk(cursor, lambda shard, inner: shard.list(state, inner, limit))
 
 
-def _read(cursor: str) -> tuple[int, str]:
-    """The number of the shard, and the cursor within it."""
-    number, _, inner = cursor.partition(" ")
-    return int(number or 0), inner
+def _next(number: int, inner: str, count: int) -> str:
+    """The cursor after a step in one of `count` shards; of the next shard, if this one is over."""
+    if inner:
+        return f"{number} {inner}"
+    return f"{number + 1} " if number + 1 < count else ""

@@ -14,7 +14,9 @@ from duly.stores.redis.link import UNTOLD, Link
 from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_change, read_counts, read_holder
 from duly.stores.redis.scripts import Script, script
 
-_SETTLED: dict[str, Settled] = {"a": "applied", "r": "repeated", "t": "taken", "c": "cancel asked"}
+_SETTLED: dict[str, Settled] = {
+    "a": "applied", "r": "repeated", "t": "taken", "c": "cancel asked", "m": "map changed",
+}  # fmt: skip
 _RENEWED: dict[str, Renewed] = {"a": "applied", "t": "taken", "c": "cancel asked"}
 
 

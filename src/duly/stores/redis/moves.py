@@ -14,7 +14,7 @@ MOST_BYTES = 2_000_000
 
 
 class RedisMoves(ShardCalls):
-    """kept, holder, remapped, depart, arrive, departed."""
+    """kept, holder, lasts, remapped, depart, arrive, departed."""
 
     async def kept(self, what: Literal["jobs", "schedules"], cursor: str, limit: int) -> Page:
         following, flat = await self.call("kept", what, cursor or "0", limit)
@@ -24,6 +24,10 @@ class RedisMoves(ShardCalls):
     async def holder(self, key: str) -> tuple[str, str] | None:
         found = await self.call("holder", key)
         return (found[1].decode(), found[0].decode()) if found else None
+
+    async def lasts(self) -> int:
+        found: int = await self.call("lasts")
+        return found
 
     async def remapped(self, epoch: int) -> None:
         await self.call("remapped", epoch)
@@ -47,5 +51,5 @@ class RedisMoves(ShardCalls):
         written: int = await self.call_replicated("arrive", *args)  # the source removes what has arrived
         return written
 
-    async def departed(self, n: int) -> list[str]:
-        return [id.decode() for id in await self.call("departed", n)]
+    async def departed(self, n: int, cancelled: Sequence[str] = ()) -> list[str]:
+        return [id.decode() for id in await self.call("departed", n, *cancelled)]

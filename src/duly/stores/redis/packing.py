@@ -14,6 +14,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 NONE = -1
 """How an absent moment is written."""
+LATEST = 2**53
+"""The epoch of what may be kept by any map."""
 
 
 def raw(data: bytes) -> msgspec.Raw:
@@ -65,7 +67,7 @@ def pack_change(s: Settlement) -> bytes:
     change = (
         c.verb, c.delay, c.attempts, c.crashes, c.unfit_since, s.priority, s.named, s.unique or "", s.schedule or "",
         raw(error), raw((s.result if keeps_result(s) else None) or b""), s.result_ms, [item(child) for child in s.children],
-        outcome(c) if s.schedule else "",
+        outcome(c) if s.schedule else "", LATEST if s.epoch is None else s.epoch,
     )  # fmt: skip
     return _encode(change)
 

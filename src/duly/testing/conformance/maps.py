@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from duly.core import shards
-from duly.core.shards import ShardMap
+from duly.core.job import Hold, NewJob
+from duly.core.lifecycle import END
+from duly.core.shards import Former, ShardMap
 from duly.errors import StaleMap
-from duly.stores.base import Shard, Store
+from duly.stores.base import Settlement, Shard, Store
 from duly.stores.capabilities import Mapped
-from duly.testing.conformance.kit import Client, Suite, is_unknown, job, schedule
+from duly.testing.conformance.kit import Client, Node, Suite, is_unknown, job, known, now_ms, schedule
 from duly.testing.conformance.moves import movable
 from duly.testing.conformance.plans import plan
+
+if TYPE_CHECKING:
+    from duly.testing.clock import ManualClock
 
 
 def mapped_of(store: Store) -> Mapped:
@@ -19,8 +26,12 @@ def mapped_of(store: Store) -> Mapped:
     return store
 
 
+def ended(id: str, fence: int, children: tuple[NewJob, ...] = (), epoch: int | None = None) -> Settlement:
+    return Settlement(id, fence, END, children=children, epoch=epoch)
+
+
 class MapSuite(Suite):
-    """shard_map, change_map, remapped; the store is one server."""
+    """shard_map, change_map, remapped, lasts; the store is one server."""
 
     async def test_a_queue_is_entered_in_the_map_when_it_is_new(self, store: Store) -> None:
         mapped = mapped_of(store)
@@ -79,6 +90,17 @@ class MapSuite(Suite):
         assert await mapped.change_map(one, two) is True
         assert await mapped.shard_map("", 1) == two
 
+    @pytest.mark.parametrize("was", [(), (Former(2, {}), Former(1, {"mail": 3}, until=1_790_000_000_123))])
+    async def test_former_lists_stay_in_a_map_that_a_queue_is_entered_in(
+        self, store: Store, was: tuple[Former, ...]
+    ) -> None:
+        mapped = mapped_of(store)
+        before = ShardMap(epoch=3, servers=2, was=was)
+        assert await mapped.change_map(None, shards.encode(before))
+        entered = await mapped.shard_map("text", 2)
+        assert entered is not None
+        assert shards.decode(entered) == ShardMap(epoch=3, servers=2, partitions={"text": 2}, was=was)
+
     # --- epochs ------------------------------------------------------------------------------------------------------
 
     async def test_a_push_by_an_earlier_map_is_refused_but_a_repeat_is_answered(self, shard: Shard) -> None:
@@ -96,6 +118,57 @@ class MapSuite(Suite):
         await movable(shard).remapped(10)
         with pytest.raises(StaleMap):
             await shard.enqueue("client", 3, [job("d")], 9)
+
+    async def test_an_end_with_children_by_an_earlier_map_is_not_written(self, shard: Shard) -> None:
+        await Client(shard).push(job("a"), job("b"), job("plain"))
+        node = Node(shard, "n")
+        fence = (await node.claim()).fence
+        children = (job("c", unique=Hold("k")),)
+        assert await node.settle(ended("b", fence, (job("d"),), 0)) == ["applied"]
+        await movable(shard).remapped(2)
+        old, plain = ended("a", fence, children, 1), ended("plain", fence)
+        assert await node.settle(old, plain) == ["map changed", "applied"]
+        assert await node.repeat_settle() == ["map changed", "repeated"]
+        assert (await known(shard, "a")).state == "leased"
+        assert await is_unknown(shard, "c")
+        assert await node.settle(ended("a", fence, children, 2)) == ["applied"]
+        assert (await known(shard, "c")).state == "pending"
+
+    async def test_children_that_may_be_kept_anywhere_are_kept_by_any_map(self, shard: Shard) -> None:
+        await movable(shard).remapped(7)
+        await shard.enqueue("client", 1, [job("a")], 7)
+        node = Node(shard, "n")
+        fence = (await node.claim()).fence
+        assert await node.settle(ended("a", fence, (job("c"),))) == ["applied"]
+        assert (await known(shard, "c")).state == "pending"
+
+    # --- what outlives jobs ------------------------------------------------------------------------------------------
+
+    async def test_a_shard_says_until_when_keys_are_held_that_outlive_their_jobs(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        client = Client(shard)
+        await client.push(job("a", unique=Hold("k")), job("b", unique=Hold("l", "start")), job("c"))
+        assert await movable(shard).lasts() == 0
+        await client.push(job("d", unique=Hold("m", "time", 5_000_000)))
+        until = now_ms(clock) + 5_000_000
+        first = await movable(shard).lasts()
+        assert until <= first <= until + 61_000
+        await client.push(job("e", unique=Hold("n", "time", 4_000_000)))
+        assert await movable(shard).lasts() == first
+        await client.push(job("f", unique=Hold("o", "time", 9_000_000)))
+        assert await movable(shard).lasts() >= until + 4_000_000
+
+    async def test_a_shard_says_until_when_results_are_kept(self, shard: Shard, clock: ManualClock) -> None:
+        await Client(shard).push(job("a"), job("b"))
+        node = Node(shard, "n")
+        fence = (await node.claim()).fence
+        await node.settle(Settlement("a", fence, END, result=b"7", result_ms=700_000))
+        until = now_ms(clock) + 700_000
+        assert until <= await movable(shard).lasts() <= until + 61_000
+        child = job("c", unique=Hold("m", "time", 5_000_000))
+        await node.settle(ended("b", fence, (child,)))
+        assert await movable(shard).lasts() >= until + 4_000_000
 
     async def test_a_new_schedule_by_an_earlier_map_is_refused_and_an_edit_is_not(
         self, shard: Shard, store: Store

@@ -1,9 +1,9 @@
 -- Advance marks, enqueue the jobs of the ticks and record what was skipped: one step per schedule, if (revision, mark)
 -- are as they were read.
--- KEYS jobs pending leased dead ended unique schedules ticks ticklog wake history
+-- KEYS jobs pending leased dead ended unique schedules ticks ticklog wake history meta
 -- ARGV now_us node history, then per schedule one packed {id, revision, mark, new mark, next, look, counted, jobs, nominals, skipped, late, pause, waits}
 -- Returns fired or stale per schedule
--- include time state record unique wake keep history schedule ticklog
+-- include time state record unique wake lasting keep history schedule ticklog
 local node, history_limit = ARGV[2], tonumber(ARGV[3])
 local answers, firings, ids = {}, {}, {}
 local states, looks, born, fired_ids = {}, {}, {}, {}

@@ -7,6 +7,9 @@ local text = redis.call('GET', map)
 local is_first = redis.call('EXISTS', queues) == 0
 local is_new = queue ~= '' and redis.call('SADD', queues, queue) == 1
 local known = text and cjson.decode(text) or { epoch = 0, servers = is_first and servers or 1, partitions = {}, algorithm = algorithm }
+if known.was and #known.was == 0 then
+  known.was = nil -- it would be written as an object
+end
 local enters = is_new and partitions > 1 and not known.partitions[queue]
 if enters then
   known.partitions[queue] = partitions

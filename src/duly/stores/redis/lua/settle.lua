@@ -3,9 +3,9 @@
 -- KEYS jobs pending leased running attempts control errors progress dead ended unique claims schedules ticks wake history meta
 -- ARGV now_us node n remember dead_count dead_ms history, then per run: id fence change
 -- Further KEYS are result keys, in the order of the runs that have a result. A change is '' for a plain end, else packed
--- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children, outcome}
--- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked)
--- include time state record unique wake forget keep history held schedule
+-- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children, outcome, epoch}
+-- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked), m(ap of shards has changed: the children may belong elsewhere)
+-- include time state record unique wake forget lasting keep history held schedule
 local node, n, remember = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local dead_count, dead_ms, history_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -16,7 +16,8 @@ if last_n == n then
   return (string.gsub(last_letters, 'a', 'r'))
 end
 
-local cap = tonumber(redis.call('HGET', meta, 'limit') or nil)
+local switches = redis.call('HMGET', meta, 'limit', 'epoch')
+local cap, epoch = tonumber(switches[1] or nil), tonumber(switches[2] or '0')
 local blocked = cap and redis.call('ZCARD', leased) >= cap
 local ids = {}
 for i = 8, #ARGV, 3 do
@@ -29,6 +30,7 @@ local done = {} -- the same id twice in one call: the second is not held any mor
 
 local function keep_result(id, result, ms)
   redis.call('SET', KEYS[result_at], result, 'PX', ms)
+  note_lasting(now + ms)
   redis.pcall('PUBLISH', KEYS[result_at], id) -- forbidden to some users: those who wait look for themselves
 end
 
@@ -96,6 +98,8 @@ for k, id in ipairs(ids) do
     letters[k] = 't'
   elseif unpacked and unpacked[1] == 'again' and redis.call('HEXISTS', control, id) == 1 then
     letters[k] = 'c'
+  elseif unpacked and unpacked[15] < epoch then
+    letters[k] = 'm'
   else
     letters[k] = 'a'
     done[id] = true

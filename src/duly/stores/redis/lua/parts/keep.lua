@@ -55,6 +55,9 @@ local function keep_special(id, due, options, body)
   end
   if key ~= '' then
     redis.call('HSET', unique, key, string.format('%s %.0f %s', scope, now + ms, id))
+    if scope == 'time' then
+      note_lasting(now + ms)
+    end
   end
   return state or 'created', id, true
 end
