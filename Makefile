@@ -10,7 +10,7 @@ MINUTES ?= 30
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench chaos chaos-ticks mutate mutate-core clean redis etcd
+.PHONY: simulate help demo test check format bench chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ chaos: $(STAMP) redis ## real processes under kill -9, SIGSTOP, a Redis that res
 chaos-ticks: $(STAMP) redis ## ten nodes, killed and restarted, carry fifty schedules: each tick fires once
 	$(BIN)/python -m tests.chaos.ticks --store redis $(ARGS)
 	$(BIN)/python -m tests.chaos.ticks --store sqlite $(ARGS)
+
+SECONDS ?= 180
+chaos-cron: $(STAMP) redis etcd ## cron on one of five nodes, which are killed, stopped, cut off, restarted: each tick runs once
+	for driver in redis redis-zset etcd; do \
+		$(BIN)/python -m tests.chaos.cron --driver $$driver --seconds $(SECONDS) $(ARGS) || exit 1; done
 
 mutate: $(STAMP) redis ## change the scripts and SQL of the stores in each small way; every change is to be found or explained
 	$(BIN)/python -m tests.mutation.run $(ARGS)

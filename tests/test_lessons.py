@@ -293,7 +293,20 @@ def test_a_client_may_die_before_or_after_any_of_its_calls(when: str) -> None:
     assert deaths >= 8
 
 
-OF_A_NODE = ("beat", "claim", "due", "fire", "put", "registry", "renew", "settle", "sizes", "start", "wait")
+OF_A_NODE = (
+    "beat",
+    "claim",
+    "due",
+    "fire",
+    "put",
+    "registry",
+    "renew",
+    "schedules",
+    "settle",
+    "sizes",
+    "start",
+    "wait",
+)
 OF_A_CLIENT = ("beat", "enqueue")
 
 

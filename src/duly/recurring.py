@@ -22,7 +22,7 @@ from duly.task import arguments, options_of
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
 
-POLICIES = ("catch_up", "window", "overlap", "times", "jitter", "pause_after")
+POLICIES = ("catch_up", "window", "overlap", "times", "jitter", "pause_after", "placement")
 SCHEDULE_OPTIONS = (*POLICIES, "queue")
 FORBIDDEN = ("delay", "at", "id", "replace", "name", "unique")
 

@@ -1,9 +1,10 @@
-"""One node of the pool under chaos: `python -m tests.chaos.cron_node KIND URL LEDGER NAMES`; each name ticks every second."""
+"""One node of the pool under chaos: `python -m tests.chaos.cron_node KIND URL LEDGER NAMES TIMEOUT`; names tick each second."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from duly.cluster import Cron, Driver, NodePool, Tick
 from duly.cluster.etcd import EtcdDriver
 from duly.cluster.redis import RedisDriver, RedisZsetDriver
 from duly.errors import StoreError
+from duly.runtime.process import loop_factory
 from tests.acceptance.nodes import Ledger
 
 logger = logging.getLogger("node")
@@ -23,8 +25,8 @@ DRIVERS: dict[str, type[RedisDriver] | type[RedisZsetDriver] | type[EtcdDriver]]
 }
 
 
-async def main(kind: str, url: str, ledger: Ledger, names: int) -> None:
-    driver: Driver = DRIVERS[kind](url)
+async def main(kind: str, url: str, ledger: Ledger, names: int, timeout: float) -> None:
+    driver: Driver = DRIVERS[kind](url, timeout=timeout)
     cron = Cron(NodePool(driver))
 
     async def run(tick: Tick) -> None:
@@ -41,11 +43,12 @@ async def main(kind: str, url: str, ledger: Ledger, names: int) -> None:
             logger.warning("not started: %s", error)
             await asyncio.sleep(0.5)
             continue
-        logger.info("is up")
+        logger.info("is up as %s in process %d", cron.pool.me.id, os.getpid())
         await stopping.wait()
         await cron.stop()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(main(sys.argv[1], sys.argv[2], Ledger(Path(sys.argv[3])), int(sys.argv[4])))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], Ledger(Path(sys.argv[3])), int(sys.argv[4]), float(sys.argv[5])))

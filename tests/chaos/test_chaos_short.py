@@ -1,4 +1,4 @@
-"""The short form of `make chaos` and `make chaos-ticks`: real processes, killed, stopped, cut off, for twenty seconds each.
+"""The short form of `make chaos`, `chaos-ticks` and `chaos-cron`: real processes, killed, stopped, cut off, for a short while.
 
 The plan is drawn anew each time; its seed is in the output of a run that fails, with all the evidence beside it.
 """
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.cron import WITH_ITS_NODE
+from tests.chaos.cron import Settings as CronSettings
+from tests.chaos.cron import chaos as cron_chaos
 from tests.chaos.plan import STORE
 from tests.chaos.run import Settings, chaos
 from tests.chaos.stores import opened
@@ -51,3 +54,17 @@ async def test_each_tick_fires_once_while_nodes_are_killed(store: str, tmp_path:
     verdict = await ticks(settings, tmp_path)
     print(settings, verdict, sep="\n")  # noqa: T201  shown when the test fails
     assert verdict.violations == []
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [REDIS, pytest.param("redis-zset", marks=REDIS.marks), pytest.param("etcd", marks=pytest.mark.server)],
+)
+async def test_each_tick_of_a_pool_runs_on_one_node_whatever_happens_to_them(driver: str, tmp_path: Path) -> None:
+    settings = CronSettings(
+        driver, seconds=4, seed=random.randrange(1_000_000), nodes=4, names=40, timeout=1, pauses=(0.2, 0.8),
+        lasting=(0.1, 1.5), settled=4,
+    )  # fmt: skip
+    verdict = await cron_chaos(settings, tmp_path)
+    print(settings, verdict, sep="\n")  # noqa: T201  shown when the test fails
+    assert [each for each in verdict.violations if not each.startswith(WITH_ITS_NODE)] == []

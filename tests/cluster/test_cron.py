@@ -29,10 +29,12 @@ class Faulty(LocalDriver):
     """A way to the others that may be cut, and on which answers may be lost."""
 
     is_cut = False
+    is_silent = False  # only beats do not arrive
     lost: tuple[str, ...] = ()  # verbs whose answers are lost
+    on_claim: Callable[[int], None] = staticmethod(lambda size: None)
 
     def _check(self, verb: str) -> None:
-        if self.is_cut:
+        if self.is_cut or (self.is_silent and verb == "beat"):
             raise StoreUnavailable(f"{verb} was not sent, on purpose")
 
     def _lose(self, verb: str) -> None:
@@ -48,6 +50,7 @@ class Faulty(LocalDriver):
         return await super().marks(names)
 
     async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        self.on_claim(len(ticks))
         await asyncio.sleep(0.001)
         self._check("claim")
         answer = await super().claim(ticks)
@@ -138,6 +141,15 @@ async def five(world: World, **of: Any) -> None:
     for id in NODES:
         await world.node(id, NAMES, **of)
     await asyncio.sleep(2)
+
+
+async def puts_in_doubt(world: World, id: str) -> None:
+    """A tick is due, claimed, and the answer lost; from the midst of a second to the next."""
+    await asyncio.sleep(1.5 - world.clock.epoch_us() % 1_000_000 / 1e6)
+    world.drivers[id].lost = ("claim",)
+    await asyncio.sleep(0.6)
+    assert any(job.doubt is not None for job in world.crons[id]._jobs.values())
+    world.drivers[id].lost = ()
 
 
 def test_each_tick_runs_on_the_one_node_that_owns_its_name() -> None:
@@ -250,14 +262,80 @@ def test_a_node_that_leaves_in_doubt_of_a_claim_asks_once_more() -> None:
     async def course(world: World) -> None:
         await five(world)
         first = world.second + 1
-        await asyncio.sleep(1.5)
-        driver = world.drivers["a"]
-        driver.lost = ("claim",)
-        await asyncio.sleep(0.6)  # a tick is due, and its answer lost
-        driver.lost = ()
+        await puts_in_doubt(world, "a")
         await world.loop.spawn(world.processes["a"], world.crons["a"].stop())
         await asyncio.sleep(8)
         world.require_each_once(NAMES, first, world.second - 1)
+
+    played(course)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 8.0])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_node_that_is_cut_off_in_doubt_of_a_claim_asks_as_soon_as_it_can(seconds: float, leaves: bool) -> None:
+    async def course(world: World) -> None:
+        await five(world)
+        first = world.second + 1
+        await puts_in_doubt(world, "a")
+        world.drivers["a"].is_cut = True
+        stopping = world.loop.spawn(world.processes["a"], world.crons["a"].stop()) if leaves else None
+        await asyncio.sleep(seconds)
+        world.drivers["a"].is_cut = False
+        await asyncio.sleep(8)
+        assert stopping is None or stopping.done()
+        world.require_each_once(NAMES, first, world.second - 1)
+
+    played(course)
+
+
+def test_a_node_in_doubt_that_cannot_ask_leaves_when_its_grace_is_over() -> None:
+    async def course(world: World) -> None:
+        await five(world)
+        await puts_in_doubt(world, "a")
+        doubted = {(job.name, job.doubt) for job in world.crons["a"]._jobs.values() if job.doubt is not None}
+        world.drivers["a"].is_cut = True
+        begun = world.loop.now
+        await world.loop.spawn(world.processes["a"], world.crons["a"].stop(grace=5))
+        assert 4 < world.loop.now - begun < 5.1
+        world.drivers["a"].is_cut = False
+        await world.loop.spawn(world.processes["a"], world.crons["a"].start())  # as another member
+        await asyncio.sleep(8)
+        assert not any((name, moment // 1000) in world.ran for name, moment in doubted)
+        assert all(job.doubt is None for job in world.crons["a"]._jobs.values())
+
+    played(course)
+
+
+def test_what_was_granted_in_doubt_runs_though_its_node_is_out_of_the_pool() -> None:
+    async def course(world: World) -> None:
+        await five(world)
+        first = world.second + 1
+        driver, cron = world.drivers["a"], world.crons["a"]
+        driver.is_silent = True
+        driver.lost = ("claim",)
+        await asyncio.sleep(TIMEOUT + 0.5)
+        doubted = {(job.name, job.doubt) for job in cron._jobs.values() if job.doubt is not None}
+        assert doubted
+        driver.lost = ()
+        await asyncio.sleep(2)
+        assert not cron.pool.members
+        assert all(world.ran[name, moment // 1000] == 1 for name, moment in doubted if moment)
+        driver.is_silent = False
+        await asyncio.sleep(8)
+        world.require_each_once(NAMES, first, world.second - 1)
+
+    played(course)
+
+
+def test_ten_ticks_are_claimed_together_and_begin_before_the_next_are_claimed() -> None:
+    async def course(world: World) -> None:
+        await world.node("a", [f"job {n}" for n in range(35)])
+        asked: list[tuple[int, int]] = []  # how many ticks were asked for, and how many had begun
+        await asyncio.sleep(1.5 - world.clock.epoch_us() % 1_000_000 / 1e6)
+        world.ran.clear()
+        world.drivers["a"].on_claim = lambda size: asked.append((size, world.ran.total()))
+        await asyncio.sleep(1)
+        assert asked == [(10, 0), (10, 10), (10, 20), (5, 30)]
 
     played(course)
 
@@ -303,12 +381,31 @@ def test_nodes_killed_stopped_cut_off_and_restarted_at_random_run_each_tick_once
         for _ in range(12):
             id = chance.choice(NODES)
             await asyncio.sleep(chance.uniform(0.5, 3))
-            what = chance.choice(["kill", "stand", "cut", "leave"])
+            what = chance.choice(["kill", "stand", "cut", "leave", "lose"])
             if what == "kill":
                 await asyncio.sleep(1 - world.clock.epoch_us() % 1_000_000 / 1e6 + 0.5)  # not in the midst of a claim
                 world.kill(id)
             elif what == "leave":
-                await world.loop.spawn(world.processes[id], world.crons[id].stop())
+                world.drivers[id].is_cut = chance.random() < 0.3
+                leaving = world.loop.spawn(world.processes[id], world.crons[id].stop())
+                await asyncio.sleep(chance.uniform(0, 6))
+                world.drivers[id].is_cut = False
+                await leaving
+            elif what == "lose":  # and then perhaps something more
+                world.drivers[id].lost = ("claim",)
+                await asyncio.sleep(chance.uniform(0.1, 2))
+                world.drivers[id].lost = ()
+                world.drivers[id].is_cut = chance.random() < 0.5
+                if chance.random() < 0.5:
+                    leaving = world.loop.spawn(world.processes[id], world.crons[id].stop())
+                    await asyncio.sleep(chance.uniform(0, 6))
+                    world.drivers[id].is_cut = False
+                    await leaving
+                    what = "leave"
+                else:
+                    await asyncio.sleep(chance.uniform(0, 6))
+                    world.drivers[id].is_cut = False
+                    await asyncio.sleep(1)
             elif what == "stand":
                 world.loop.pause(world.processes[id])
                 await asyncio.sleep(chance.uniform(0.5, 6))

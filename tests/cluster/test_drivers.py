@@ -96,6 +96,22 @@ async def test_many_members_among_many_other_keys_are_found(redis_url: str, make
         await sees(drivers[0], {f"n{n:02}" for n in range(20)})
 
 
+async def test_a_look_leaves_out_whose_time_is_over_though_nobody_has_beaten_since(
+    redis_url: str, kind: Callable[..., Driver]
+) -> None:
+    dies, stays, looks = kind(redis_url, timeout=TIMEOUT), kind(redis_url, timeout=60), kind(redis_url)
+    await dies.start(Member("dies"))
+    await stays.start(Member("stays"))
+    assert list(await looks.look()) == ["dies", "stays"]
+
+    async def one_is_left() -> bool:
+        return list(await looks.look()) == ["stays"]
+
+    await eventually(one_is_left)
+    for driver in (dies, stays, looks):
+        await driver.stop()
+
+
 async def test_a_driver_goes_on_when_its_server_comes_back_with_nothing(
     start_server: StartServer, kind: Callable[..., Driver]
 ) -> None:

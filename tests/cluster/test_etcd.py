@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import shutil
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from duly.cluster import Claim, Member
 from duly.cluster.etcd import EtcdDriver
-from duly.errors import InvalidURL, StoreError, StoreRefused, StoreUnavailable
+from duly.errors import InvalidURL, StoreError, StoreRefused, StoreUnavailable, StoreUncertain
 from duly.testing.conformance.members import MOMENT, TIMEOUT, beating, sees, take
 from tests.etcd import EtcdServer
 from tests.servers import HOST, free_port
@@ -53,10 +56,127 @@ async def test_members_and_their_watch_survive_a_restart_of_etcd(own: EtcdServer
     await sees(one, ("one", "other"))
     if keeps:
         assert await take(other, "report", MOMENT) is None
+    else:  # it has forgotten the lease, too, under which `one` claims
+        with pytest.raises(StoreRefused, match="lease not found"):
+            await take(one, "report", MOMENT)
+        assert await take(one, "report", MOMENT) == Claim(None)
     await eventually(lambda: one._watching is not None and not one._watching.done())
     await other.stop()
     await sees(one, ("one",))  # told by the watch: nobody beats
     await one.stop()
+
+
+TEN = [(f"name {n}", MOMENT) for n in range(10)]
+
+
+class Watched(EtcdDriver):
+    """It tells of each call to etcd before it is made, with its number, and may lose the answers of claims."""
+
+    calls = 0
+    loses = False
+
+    async def start(self, member: Member) -> None:
+        await super().start(member)
+        await take(self, f"first of {member.id}", MOMENT)  # from then on it has the lease of its claims
+        call, self.calls = self._gateway.call, 0
+
+        async def told(path: str, **body: Any) -> dict[str, Any]:
+            self.calls += 1
+            await self.before(self.calls)
+            answer = await call(path, **body)
+            if self.loses and body.get("compare"):
+                raise StoreUncertain("the answer was lost, on purpose")
+            return answer
+
+        self._gateway.call = told  # type: ignore[method-assign]
+
+    async def before(self, number: int) -> None:
+        """Something that happens just then."""
+
+
+@pytest.fixture
+async def two(etcd_url: str) -> AsyncIterator[tuple[Watched, EtcdDriver]]:
+    watched, other = Watched(etcd_url, timeout=5), EtcdDriver(etcd_url, timeout=5)
+    await watched.start(Member("watched"))
+    await other.start(Member("other"))
+    yield watched, other
+    await watched.stop()
+    await other.stop()
+
+
+async def test_ten_ticks_that_nobody_else_claims_cost_two_calls(two: tuple[Watched, EtcdDriver]) -> None:
+    watched, _ = two
+    assert await watched.claim(TEN) == [Claim(None)] * 10
+    assert watched.calls == 2
+    assert await watched.claim(TEN) == [Claim(None)] * 10  # a repeat has nothing to write
+    assert watched.calls == 3
+
+
+@pytest.mark.parametrize(("times", "calls"), [(1, 4), (2, 4 + 2 + 8 * 2)])
+async def test_others_that_claim_at_the_same_time_take_theirs_and_no_more(
+    two: tuple[Watched, EtcdDriver], times: int, calls: int
+) -> None:
+    watched, other = two
+    taken = []
+
+    async def before(number: int) -> None:
+        if number in (2, 4)[:times]:  # it has read, and is about to write
+            taken.append((f"name {number}", MOMENT))
+            assert await other.claim(taken[-1:]) == [Claim(None)]
+
+    watched.before = before  # type: ignore[method-assign]
+    wanted = [None if tick in (("name 2", MOMENT), ("name 4", MOMENT))[:times] else Claim(None) for tick in TEN]
+    assert await watched.claim(TEN) == wanted
+    assert watched.calls == calls
+    assert await watched.claim(TEN) == wanted
+    assert await other.claim(TEN) == [None if claim else Claim(None) for claim in wanted]
+
+
+async def test_of_many_that_claim_the_same_ticks_together_each_is_had_by_one(etcd_url: str) -> None:
+    drivers = [EtcdDriver(etcd_url, timeout=5) for _ in range(5)]
+    for n, driver in enumerate(drivers):
+        await driver.start(Member(f"n{n}"))
+    for moment in range(MOMENT, MOMENT + 3_000, 1_000):
+        ticks = [(name, moment) for name, _ in TEN]
+        before = None if moment == MOMENT else moment - 1_000
+        answers = await asyncio.gather(*(driver.claim(random.sample(ticks, 10)) for driver in drivers))
+        granted = [claim for claims in answers for claim in claims if claim is not None]
+        assert granted == [Claim(before)] * 10
+    for driver in drivers:
+        await driver.stop()
+
+
+async def test_ticks_whose_answer_was_lost_are_answered_as_before(two: tuple[Watched, EtcdDriver]) -> None:
+    watched, other = two
+    await other.claim([(name, MOMENT - 1_000) for name, _ in TEN])
+    watched.loses = True
+    with pytest.raises(StoreUncertain):
+        await watched.claim(TEN)
+    watched.loses = False
+    assert await other.claim(TEN) == [None] * 10
+    assert await watched.claim(TEN) == [Claim(MOMENT - 1_000)] * 10
+
+
+async def test_if_only_some_of_many_claims_are_answered_it_is_not_known_of_any(two: tuple[Watched, EtcdDriver]) -> None:
+    watched, _ = two
+    many = [(f"name {n}", MOMENT) for n in range(100)]
+
+    async def before(number: int) -> None:
+        if number == 3:
+            raise StoreUnavailable("nothing was sent, on purpose")
+
+    watched.before = before  # type: ignore[method-assign]
+    with pytest.raises(StoreUncertain, match="of 100 claims 50 were answered"):
+        await watched.claim(many)
+    assert await watched.claim(many) == [Claim(None)] * 100
+
+
+async def test_a_name_that_is_claimed_twice_in_one_call_is_taken_in_order(two: tuple[Watched, EtcdDriver]) -> None:
+    watched, _ = two
+    ticks = [("a", MOMENT), ("b", MOMENT), ("a", MOMENT + 1), ("a", MOMENT - 1), ("c", MOMENT)]
+    wanted = [Claim(None), Claim(None), Claim(MOMENT), None, Claim(None)]
+    assert await watched.claim(ticks) == wanted
+    assert await watched.claim(ticks) == wanted
 
 
 async def test_the_next_endpoint_is_asked_when_one_is_away(etcd_url: str) -> None:

@@ -18,7 +18,7 @@ import duly
 from duly.cli.output import printable
 
 COMMANDS = (
-    "demo", "worker", "push", "jobs", "schedules", "queues", "shards", "nodes", "next", "doctor", "bench", "completion",
+    "demo", "worker", "push", "jobs", "schedules", "queues", "shards", "nodes", "ring", "next", "doctor", "bench", "completion",
 )  # fmt: skip
 """In the order in which the help shows them."""
 

@@ -19,21 +19,24 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duly.cluster.members import CLAIM_KEPT_MS, MOST_CLAIMS, Claim
+from duly.cluster.members import CLAIM_KEPT_MS, MOST_CLAIMS, Claim, Members
 from duly.cluster.pool import NodePool
 from duly.core.job import duration, text
 from duly.core.trigger import Trigger, cron
 from duly.errors import DuplicateTask, InvalidOption, StoreError, StoreUncertain, UnknownTask
 from duly.runtime.handler import is_async
-from duly.runtime.loop import Loop
+from duly.runtime.loop import Loop, insist
 
 if TYPE_CHECKING:
     from typing import Self
 
 CATCH_UP = 60.0
 GRACE = 30.0
+TOGETHER = 10
+"""Ticks in one claim. A node that is killed while a claim is on its way loses what it is for: one by one there would be as many
+such moments as ticks, and all at once all would be lost in one."""
 CALLS = 100
-"""Claims that are made one after the other; more ticks than that travel several together."""
+"""Claims that are made one after the other; of more ticks than those are for, more travel together."""
 MOST_AT_ONCE = 1_000
 """Missed ticks of one name that are made up for at once; the oldest are left out."""
 CLOCK_SECONDS = 30.0
@@ -83,7 +86,8 @@ class Cron:
         self._catch_up = int(duration("catch_up", catch_up) * 1000)
         self._jobs: dict[str, CronJob] = {}
         self._count, self._threads = threads, ThreadPoolExecutor(threads, "duly-cron")
-        self._loop = Loop("cron", self._tick, self.logger, pool.driver.timeout)
+        self._sorted: tuple[Members, list[CronJob], list[CronJob]] | None = None
+        self._loop = self._looping()
         self._tasks: list[asyncio.Task[None]] = []
         self._offset, self._asked, self._guarded = 0, float("-inf"), float("-inf")
 
@@ -102,12 +106,13 @@ class Cron:
         if trigger.counts_from_completion:
             raise InvalidOption(f"the trigger of {name!r} counts from the end of its runs: only a Scheduler keeps that")
         job = CronJob(name, trigger, self._runner(fn), self._now())
-        self._jobs[name] = job
+        self._jobs[name], self._sorted = job, None
         if self._tasks:
             try:
                 await self._read_marks([job])
             except StoreError:
                 del self._jobs[name]
+                self._sorted = None
                 raise
             self._loop.wake()
 
@@ -115,6 +120,7 @@ class Cron:
         """Claim no more of its ticks on this node; what runs goes on. Raises UnknownTask."""
         if self._jobs.pop(name, None) is None:
             raise UnknownTask(f"there is no job {name!r}")
+        self._sorted = None
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -158,20 +164,21 @@ class Cron:
         self._tasks = [asyncio.create_task(self._loop.run()), asyncio.create_task(self._follow())]
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Claim no more, leave the pool, let what runs end for `grace` seconds, then cancel it (a thread cannot be)."""
+        """Claim no more, leave the pool, let what runs end for `grace` seconds, then cancel it (a thread cannot be). Within
+        that time it is also asked again for claims whose answers are missing."""
         tasks, self._tasks = self._tasks, []
+        until = self.pool.clock.monotonic() + grace
         self._loop.stop()
         for task in tasks[1:]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._loop = Loop("cron", self._tick, self.logger, self.pool.driver.timeout)
+        self._loop = self._looping()
         if tasks:
-            with contextlib.suppress(StoreError):  # what may have been granted is run, or lost with this node
-                await self._resolve(list(self._jobs.values()))
+            await self._resolve_all(grace)
         await self.pool.stop()
         runs = {run for job in self._jobs.values() for run in job.runs}
         if runs:
-            _, late = await asyncio.wait(runs, timeout=grace)
+            _, late = await asyncio.wait(runs, timeout=max(0.0, until - self.pool.clock.monotonic()))
             for run in late:
                 run.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -186,6 +193,14 @@ class Cron:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _looping(self) -> Loop:
+        return Loop("cron", self._tick, self.logger, self._every)
+
+    @property
+    def _every(self) -> float:
+        """The longest pause between two looks, in seconds."""
+        return self.pool.driver.timeout / 4
 
     async def _follow(self) -> None:
         async for _ in self.pool.changes():
@@ -210,22 +225,34 @@ class Cron:
         """Claim and run what is due; returns the seconds until the next look."""
         present = self.pool.clock.monotonic()
         if not self.pool.members:
-            return self.pool.driver.timeout / 4
+            await self._resolve(list(self._jobs.values()))  # what was granted is this node's, in the pool or not
+            return self._every
         if present > self._asked + CLOCK_SECONDS:
             await self._ask_the_time()
-        await self._take([job for job in self._jobs.values() if self.pool.owns(job.name)])
-        every = self.pool.driver.timeout / 4
-        if present >= self._guarded + every:
+        mine, others = self._sort()
+        await self._take(mine)
+        if present >= self._guarded + self._every:
             self._guarded = present
-            await self._guard()
+            await self._guard(others)
         now = self._now()
-        moments = [job.trigger.after(now, 0) for job in self._jobs.values() if self.pool.owns(job.name)]
+        moments = [job.trigger.after(now, 0) for job in mine]
         following = min((moment for moment in moments if moment is not None), default=now + AHEAD_MS)
-        return max(0.0, min(every, (following - self._now()) / 1000))
+        return max(0.0, min(self._every, (following - self._now()) / 1000))
 
-    async def _guard(self) -> None:
+    def _sort(self) -> tuple[list[CronJob], list[CronJob]]:
+        """The jobs of this node and those of others, who stay so until members or jobs change: at a tick there is no time to
+        ask the ring for each."""
+        members = self.pool.members
+        if self._sorted is None or self._sorted[0] is not members:
+            mine: list[CronJob] = []
+            others: list[CronJob] = []
+            for job in self._jobs.values():
+                (mine if self.pool.owns(job.name) else others).append(job)
+            self._sorted = members, mine, others
+        return self._sorted[1:]
+
+    async def _guard(self, others: Sequence[CronJob]) -> None:
         """Take the ticks of others that have not taken them in time."""
-        others = [job for job in self._jobs.values() if not self.pool.owns(job.name)]
         await self._resolve(others)
         overdue = [job for job in others if self._is_overdue(job)]
         await self._read_marks(overdue)
@@ -259,16 +286,26 @@ class Cron:
         least = self._now() - CLAIM_KEPT_MS
         for job in jobs:
             if job.doubt is not None and job.doubt <= least:
-                self.logger.warning(
-                    "cron job %s: it will not be known who had the tick at %.3f", job.name, job.doubt / 1000
-                )
-                job.doubt = None
+                self._give_up(job)
         await self._claim([(job, job.doubt) for job in jobs if job.doubt is not None])
 
+    async def _resolve_all(self, seconds: float) -> None:
+        """Ask until it is known, for at most so long: what was granted to this node is nobody's once it has left."""
+        jobs = list(self._jobs.values())
+        with contextlib.suppress(StoreError):
+            await insist(lambda: self._resolve(jobs), seconds, self.pool.clock, self.logger)
+        for job in jobs:
+            if job.doubt is not None:
+                self._give_up(job)
+
+    def _give_up(self, job: CronJob) -> None:
+        assert job.doubt is not None
+        self.logger.warning("cron job %s: it will not be known who had the tick at %.3f", job.name, job.doubt / 1000)
+        job.doubt = None
+
     async def _claim(self, ticks: Sequence[tuple[CronJob, int]]) -> None:
-        """Take ticks, and what was due before them, as far as nobody has, and let them run. One by one, as long as they are
-        not very many: a kill between a claim and the begin of its run loses what was claimed together."""
-        size = min(MOST_CLAIMS, max(1, -(-len(ticks) // CALLS)))
+        """Take ticks, and what was due before them, as far as nobody has, and let them run."""
+        size = min(MOST_CLAIMS, max(TOGETHER, -(-len(ticks) // CALLS)))
         for first in range(0, len(ticks), size):
             part = ticks[first : first + size]
             try:
@@ -282,6 +319,7 @@ class Cron:
                     for nominal in self._granted(job, claim, moment):
                         self._begin(job, nominal)
                 job.doubt, job.mark = None, max(job.mark, moment)
+            await asyncio.sleep(0)  # the functions take their first steps before anything else is done here
 
     def _granted(self, job: CronJob, claim: Claim, moment: int) -> Iterator[int]:
         """The moments that a claim has granted, the oldest left out if there are too many or they are too late."""

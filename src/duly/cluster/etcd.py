@@ -11,12 +11,12 @@ import json
 import logging
 import math
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from duly.clock import SYSTEM_CLOCK, Clock
-from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present, pack, unpack
+from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present, by_id, pack, unpack
 from duly.config import masked
 from duly.core.job import duration, text
 from duly.errors import ConfigurationError, InvalidURL, StoreError, StoreRefused, StoreUnavailable, StoreUncertain
@@ -33,6 +33,8 @@ TICKS_LEASE_SECONDS = 2 * CLAIM_KEPT_MS // 1000
 IN_A_TRANSACTION = 100
 """Reads in one transaction; etcd allows 128."""
 MOST_TRIES = 20
+TRIES_TOGETHER = 2
+"""After so many, ticks that others claim at the same time are claimed one by one."""
 AWAY, NO_TOKEN = (1, 4, 14), 16
 """Codes of gRPC: cancelled, deadline exceeded, unavailable; unauthenticated."""
 
@@ -141,6 +143,23 @@ def _b64(value: str | bytes) -> str:
     return b64encode(value.encode(errors="surrogatepass") if isinstance(value, str) else value).decode()
 
 
+def _members(answer: dict[str, Any]) -> dict[str, Member]:
+    """Those of a range that was read, by their keys."""
+    return {entry["key"]: unpack(b64decode(entry["value"])) for entry in answer.get("kvs", ())}
+
+
+def _parts(ticks: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    """In their order, no name twice in a part, and no more than can be read in one transaction: etcd takes one put to a key."""
+    part: dict[str, int] = {}
+    for name, moment in ticks:
+        if name in part or 2 * len(part) >= IN_A_TRANSACTION:
+            yield list(part.items())
+            part = {}
+        part[name] = moment
+    if part:
+        yield list(part.items())
+
+
 class EtcdDriver:
     """`Driver` on etcd. urls: of one endpoint or several; user: (name, password); verify: False, or an ssl.SSLContext with the
     authority and certificate that etcd asks for. The time is that of this machine. Raises InvalidURL, InvalidOption;
@@ -203,7 +222,7 @@ class EtcdDriver:
         answer = await self._gateway.call("kv/range", **self._members_range)
         revision = int(answer["header"]["revision"])
         if revision >= self._revision or answer["header"].get("cluster_id") != self._cluster:
-            self._known = {entry["key"]: unpack(b64decode(entry["value"])) for entry in answer.get("kvs", ())}
+            self._known = _members(answer)
             self._revision, self._cluster = revision, answer["header"].get("cluster_id")
             self._present.tell(self._known.values())
         return revision
@@ -245,56 +264,85 @@ class EtcdDriver:
                 logger.exception("the watch of etcd failed; looking again")
             await asyncio.sleep(backoff.pause())
 
+    async def look(self) -> Members:
+        return by_id(_members(await self._gateway.call("kv/range", **self._members_range)).values())
+
     def members(self) -> AsyncIterator[Members]:
         return self._present.read()
 
     # ticks
 
     async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        """As many in one transaction as etcd takes; each in one of its own if others claim them at the same time."""
+        claims: list[Claim | None] = []
+        for part in _parts(ticks):
+            try:
+                claims += await self._claim(part)
+            except StoreError as error:
+                if isinstance(error, StoreRefused):  # perhaps it has forgotten our lease
+                    self._ticks_until = float("-inf")
+                if not claims:
+                    raise
+                raise StoreUncertain(f"of {len(ticks)} claims {len(claims)} were answered: {error}") from error
+        return claims
+
+    async def _claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+        """Of different names, in one step."""
+        lease = await self._lease_of_ticks()
+        keys = [self._mark(name) for name, _ in ticks] + [self._tick(name, moment) for name, moment in ticks]
+        for _ in range(MOST_TRIES if len(ticks) == 1 else TRIES_TOGETHER):
+            found = await self._read(keys)
+            claims, compare, puts = [], [], []
+            for n, (_, moment) in enumerate(ticks):
+                mark, tick = found[n], found[len(ticks) + n]
+                claim, is_new = self._answer(moment, mark, tick)
+                claims.append(claim)
+                if claim is not None and is_new:
+                    read = mark["mod_revision"] if mark is not None else "0"
+                    compare.append({"key": keys[n], "target": "MOD", "mod_revision": read})
+                    compare.append({"key": keys[len(ticks) + n], "target": "CREATE", "create_revision": "0"})
+                    taken = f"{self._me.id} {'' if claim.before is None else claim.before}"
+                    puts.append({"key": keys[n], "value": _b64(str(moment))})
+                    puts.append({"key": keys[len(ticks) + n], "value": _b64(taken), "lease": lease})
+            if not puts:
+                return claims
+            success = [{"request_put": put} for put in puts]
+            if (await self._gateway.call("kv/txn", compare=compare, success=success)).get("succeeded"):
+                return claims
+        if len(ticks) == 1:
+            raise StoreUncertain(f"the tick of {ticks[0][0]!r} at {ticks[0][1]} is asked for by too many at once")
+        return await self._claim_each(ticks)
+
+    async def _claim_each(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
         """Each in a transaction of its own, side by side."""
-        answers = await asyncio.gather(*(self._claim(*tick) for tick in ticks), return_exceptions=True)
+        answers = await asyncio.gather(*(self._claim([tick]) for tick in ticks), return_exceptions=True)
         claims: list[Claim | None] = []
         errors: list[BaseException] = []
         for answer in answers:
             if isinstance(answer, BaseException):
                 errors.append(answer)
             else:
-                claims.append(answer)
+                claims += answer
         if errors and not claims and not any(isinstance(error, StoreUncertain) for error in errors):
             raise errors[0]
         if errors:
             raise StoreUncertain(f"of {len(ticks)} claims {len(errors)} have no answer: {errors[0]}")
         return claims
 
-    async def _claim(self, name: str, moment: int) -> Claim | None:
+    def _answer(
+        self, moment: int, mark: dict[str, Any] | None, tick: dict[str, Any] | None
+    ) -> tuple[Claim | None, bool]:
+        """What a claim is answered by what was read, and whether it has to be written first."""
+        if tick is not None:
+            holder, _, before = b64decode(tick["value"]).decode().partition(" ")
+            return Claim(int(before) if before else None) if holder == self._me.id else None, False
+        last = int(b64decode(mark["value"])) if mark is not None else None
+        return (Claim(last), True) if last is None or last < moment else (None, False)
+
+    @property
+    def _me(self) -> Member:
         assert self._member is not None, "start it first"
-        mark_key, tick_key = self._mark(name), _b64(f"{self._prefix}tick/{moment}/{name}")
-        lease = await self._lease_of_ticks()
-        for _ in range(MOST_TRIES):
-            mark, tick = await self._read([mark_key, tick_key])
-            if tick is not None:
-                holder, _, before = b64decode(tick["value"]).decode().partition(" ")
-                return Claim(int(before) if before else None) if holder == self._member.id else None
-            last = int(b64decode(mark["value"])) if mark is not None else None
-            if last is not None and last >= moment:
-                return None
-            taken = _b64(f"{self._member.id} {'' if last is None else last}")
-            puts = ({"key": tick_key, "value": taken, "lease": lease}, {"key": mark_key, "value": _b64(str(moment))})
-            answer = await self._gateway.call(
-                "kv/txn",
-                compare=[
-                    {"key": tick_key, "target": "CREATE", "create_revision": "0"},
-                    {
-                        "key": mark_key,
-                        "target": "MOD",
-                        "mod_revision": mark["mod_revision"] if mark is not None else "0",
-                    },
-                ],
-                success=[{"request_put": put} for put in puts],
-            )
-            if answer.get("succeeded"):
-                return Claim(last)
-        raise StoreUncertain(f"the tick of {name!r} at {moment} is asked for by too many at once")
+        return self._member
 
     async def _lease_of_ticks(self) -> str:
         now = self._clock.monotonic()
@@ -317,6 +365,9 @@ class EtcdDriver:
 
     def _mark(self, name: str) -> str:
         return _b64(f"{self._prefix}mark/{name}")
+
+    def _tick(self, name: str, moment: int) -> str:
+        return _b64(f"{self._prefix}tick/{moment}/{name}")
 
     async def _read(self, keys: Sequence[str]) -> list[dict[str, Any] | None]:
         """The entries of keys, at one moment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from duly.clock import Clock, SystemClock
-from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present
+from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present, by_id
 
 
 class Group:
@@ -56,6 +56,10 @@ class LocalDriver:
         self.group.members[self._member.id] = (self._member, self.group.now() + int(self.timeout * 1000))
         self.group.look()
         return was_known
+
+    async def look(self) -> Members:
+        now = self.group.now()
+        return by_id(member for member, until in self.group.members.values() if until > now)
 
     def members(self) -> AsyncIterator[Members]:
         return self.present.read()

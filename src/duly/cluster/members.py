@@ -55,6 +55,10 @@ class Driver(Protocol):
         """Say that this member lives; False if it had been forgotten, and has joined anew."""
         ...
 
+    async def look(self) -> Members:
+        """Who is there now, by id. Changes nothing, and needs no start; who only looks calls `stop`, too."""
+        ...
+
     def members(self) -> AsyncIterator[Members]:
         """Those who are there by their ids: as soon as that is known, and after each change. Who reads slowly misses what was
         true in between, never what is true now. It does not end."""
@@ -74,6 +78,11 @@ class Driver(Protocol):
         ...
 
 
+def by_id(members: Iterable[Member]) -> Members:
+    """The members by their ids, in the order of these."""
+    return {member.id: member for member in sorted(members, key=lambda member: member.id)}
+
+
 class Present:
     """The members as they are known now, for any number of readers."""
 
@@ -83,7 +92,7 @@ class Present:
 
     def tell(self, members: Iterable[Member]) -> None:
         """What is known from now on."""
-        found = {member.id: member for member in sorted(members, key=lambda member: member.id)}
+        found = by_id(members)
         if found != self._members:
             self._members = found
             changed, self._changed = self._changed, asyncio.Event()

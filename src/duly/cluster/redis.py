@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present, pack, unpack
+from duly.cluster.members import CLAIM_KEPT_MS, MEMBERS_TIMEOUT, Claim, Member, Members, Present, by_id, pack, unpack
 from duly.core.job import duration, text
 from duly.errors import StoreError
 from duly.stores.redis.keys import PoolKeys
@@ -16,6 +16,7 @@ from duly.stores.redis.links import open_link
 from duly.stores.redis.scripts import script
 
 SCAN_COUNT = 1_000
+NOBODY, ONLY_LOOK = Member(""), -1
 LOOKS = "*?[]\\"
 """What means something in a pattern."""
 
@@ -51,8 +52,12 @@ class _RedisMembers:
         self._present.tell(members)
         return was_known
 
+    async def look(self) -> Members:
+        _, members = await self._say(NOBODY, ONLY_LOOK)
+        return by_id(members)
+
     async def _say(self, member: Member, ttl: int) -> tuple[bool, list[Member]]:
-        """Whether the member was known before, and who is there now. ttl: in ms; 0: it leaves."""
+        """Whether the member was known before, and who is there now. ttl: in ms; 0: it leaves; or ONLY_LOOK."""
         raise NotImplementedError
 
     @property
@@ -93,7 +98,7 @@ class RedisDriver(_RedisMembers):
         cursor, was_known, found = await self._call("member", keys, record, ttl, 0, pattern, SCAN_COUNT)
         records = set(found)
         while cursor != b"0":
-            cursor, _, found = await self._call("member", keys, record, -1, cursor, pattern, SCAN_COUNT)
+            cursor, _, found = await self._call("member", keys, record, ONLY_LOOK, cursor, pattern, SCAN_COUNT)
             records.update(found)
         return bool(was_known), [unpack(record) for record in records if record is not None]
 

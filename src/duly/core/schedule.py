@@ -21,6 +21,7 @@ from duly.errors import InvalidOption, nearest
 
 CatchUp = Literal["latest", "all"]
 Overlap = Literal["allow", "skip", "buffer"]
+Placement = Literal["any", "ring"]
 
 WINDOW_MS = 3_600_000
 NONE_WINDOW_MS = 60_000
@@ -32,6 +33,8 @@ COUNT_STEP = 2_000
 """Ticks counted as skipped in one step at most: after a long outage the mark moves on in several bounded steps."""
 LATE_MS = 1_000
 """A tick that is fired more than this after its moment is counted as late."""
+RING_LATE_MS = 1_000
+"""How long after its moment any node looks at a schedule whose ticks belong to the owner of its id."""
 HELD_BACK_MS = 60_000
 """When a schedule that waits for its living run is looked at again, should the run's settle never name it."""
 
@@ -51,6 +54,7 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     times: int | None = None
     jitter: int = 0
     pause_after: int | None = None
+    placement: Placement = "any"
 
     @property
     def counted(self) -> bool:
@@ -64,6 +68,7 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
 
 
 _definitions = msgspec.msgpack.Decoder(Definition)
+_RING = msgspec.msgpack.encode("ring")
 
 
 def encode(definition: Definition) -> bytes:
@@ -76,8 +81,13 @@ def decode(data: bytes) -> Definition:
     return _definitions.decode(data)
 
 
+def is_placed(data: bytes) -> bool:
+    """Whether a definition that `encode` wrote has `placement="ring"`; without reading all of it."""
+    return data.endswith(_RING)
+
+
 def policies(*, catch_up: str = "latest", window: object = None, overlap: str = "allow", times: object = None,
-             jitter: object = None, pause_after: object = None) -> dict[str, Any]:  # fmt: skip
+             jitter: object = None, pause_after: object = None, placement: str = "any") -> dict[str, Any]:  # fmt: skip
     """The policies of a Definition, validated, by field; `catch_up="none"` is `latest` with a window of 60 s.
 
     window, jitter: seconds. Raises InvalidOption.
@@ -86,6 +96,12 @@ def policies(*, catch_up: str = "latest", window: object = None, overlap: str = 
         raise InvalidOption(f"catch_up={catch_up!r}; {nearest(str(catch_up), ('latest', 'all', 'none'))}")
     if overlap not in ("allow", "skip", "buffer"):
         raise InvalidOption(f"overlap={overlap!r}; {nearest(str(overlap), ('allow', 'skip', 'buffer'))}")
+    if placement not in ("any", "ring"):
+        raise InvalidOption(f"placement={placement!r}; {nearest(str(placement), ('any', 'ring'))}")
+    if placement == "ring" and jitter:
+        raise InvalidOption(
+            f"jitter={jitter!r} with placement='ring': a job that waits for its time is any node's; leave one out"
+        )
     ms = WINDOW_MS if catch_up != "none" else NONE_WINDOW_MS
     if window is not None:
         ms = to_ms(duration("window", window, least=1))  # a tick is always a few ms late: 0 would skip them all
@@ -94,7 +110,7 @@ def policies(*, catch_up: str = "latest", window: object = None, overlap: str = 
             raise InvalidOption(f"{name}={value!r}: give a whole number from 1 to {MOST:,}")
     return {
         "catch_up": "all" if catch_up == "all" else "latest", "window": ms, "overlap": overlap, "times": times,
-        "jitter": 0 if jitter is None else to_ms(duration("jitter", jitter)), "pause_after": pause_after,
+        "jitter": 0 if jitter is None else to_ms(duration("jitter", jitter)), "pause_after": pause_after, "placement": placement,
     }  # fmt: skip
 
 
@@ -130,6 +146,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(definition: Definition, at: Standing, now: int) -> Plan:
     """What to do about a schedule at `now`. At most STEP moments are fired and COUNT_STEP passed over a step."""
+    found = _plan(definition, at, now)
+    if definition.placement == "ring" and found.look is not None and found.look == found.next and found.look > now:
+        return msgspec.structs.replace(found, look=found.look + RING_LATE_MS)  # before, its owner fires it
+    return found
+
+
+def _plan(definition: Definition, at: Standing, now: int) -> Plan:
     mark = at.mark
     if definition.times is not None and at.fired >= definition.times:
         return Plan([], mark, None, None, {})

@@ -198,3 +198,10 @@ def _is_served(type_: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _unknown() -> None: ...
+
+
+UNKNOWN = Handler("?", _unknown, Options())
+"""Stands for the handler of a job whose task is not known here."""

@@ -19,8 +19,11 @@ from duly.runtime.loop import Loop, all_of
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Renewal, Renewed, Shard, Store
 
-BEAT_SECONDS = 15.0
-"""How often an idle node publishes itself; three times as long it is shown without a new beat."""
+BEAT_SECONDS, CLOSE_BEAT_SECONDS = 15.0, 3.0
+"""How often an idle node publishes itself; the second, where others go by who is there."""
+BEATS_SHOWN = 3
+"""So many of its beats may fail to come until it is not shown any more."""
+BEAT_TTL_MS = BEATS_SHOWN * int(BEAT_SECONDS * 1000)
 RENEWALS_IN_A_LEASE = 3
 LEAST_PAUSE = 0.1
 """Seconds between renewals asked for by progress reports."""
@@ -41,6 +44,7 @@ class Heartbeat:
         self.node, self.store, self.config, self.clock = node, store, config, clock
         self.holders, self.record, self.deliver = holders, record, deliver
         self._last_beat = self._last_renewal = float("-inf")
+        self.is_watched: Callable[[], bool] = lambda: False
 
     async def tick(self) -> float:
         """Renew, beat if it is time; returns the seconds until the next call is needed."""
@@ -57,13 +61,22 @@ class Heartbeat:
                 calls.append(self._renew(self.store.shard(holder.place.name), held))
         if calls:
             self._last_renewal = now
-        if now >= self._last_beat + BEAT_SECONDS:
+        if now >= self._last_beat + self._every:
             calls.append(self._beat(now))
         await all_of(calls)
-        return shortest / RENEWALS_IN_A_LEASE
+        return min(shortest / RENEWALS_IN_A_LEASE, self._every)
+
+    @property
+    def _every(self) -> float:
+        return CLOSE_BEAT_SECONDS if self.is_watched() else BEAT_SECONDS
+
+    @property
+    def ttl(self) -> int:
+        """How long a beat counts, in ms."""
+        return BEATS_SHOWN * int(self._every * 1000)
 
     async def _beat(self, now: float) -> None:
-        await self.store.beat(self.node, self.record(), int(3 * BEAT_SECONDS * 1000), self.config.queues)
+        await self.store.beat(self.node, self.record(), self.ttl, self.config.queues)
         self._last_beat = now
 
     def _keeps(self, run: Run, now: float) -> bool:

@@ -18,11 +18,12 @@ from duly.core.manifest import Manifest
 from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
-from duly.runtime.heartbeat import RENEWALS_IN_A_LEASE, Heartbeat, HeartbeatThread
+from duly.runtime.heartbeat import BEAT_TTL_MS, RENEWALS_IN_A_LEASE, Heartbeat, HeartbeatThread
 from duly.runtime.line import Line
 from duly.runtime.locate import require_guarded
 from duly.runtime.loop import Loop
 from duly.runtime.middleware import Middleware
+from duly.runtime.placement import Neighbours, Placement
 from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
 from duly.runtime.tzdata import tzdata_version
@@ -32,7 +33,7 @@ from duly.stores.shards import Shards
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
-    """What a node publishes of itself."""
+    """What a node publishes of itself. ttl: how long a beat of it counts, in ms."""
 
     id: str
     host: str
@@ -46,6 +47,9 @@ class NodeRecord(msgspec.Struct, frozen=True):
     python: str = ""
     tzdata: str = ""
     manifest: Manifest | None = None
+    ttl: int = BEAT_TTL_MS
+    placing: tuple[str, ...] = ()
+    """Queues in which it has seen schedules that are placed by the ring."""
 
 
 class Node:
@@ -61,13 +65,19 @@ class Node:
         self.config, self.emitter, self.version = config, emitter, version
         self.worker = Worker(self.id, shards, config, handlers, clock, emitter, middleware)
         self.tickers: dict[Line, Ticker] = {}
+        self.placements: dict[Line, Placement] = {}
         # A renewal over a connection that fell silent is given up in time for another one, before the lease ends.
         patience = self.worker.shortest_lease / 1000 / RENEWALS_IN_A_LEASE
         self.heartbeat = Heartbeat(
             self.id, shards.store.sibling(patience), config, clock, self.worker.lines, self.record, self._deliver
         )
-        self._caretaker = Caretaker(config.logger)
-        self._loops = [Loop("caretaker", self._caretaker.tick, config.logger, cap=60)]
+        self._caretaker, self.neighbours = Caretaker(config.logger), Neighbours(shards.store)
+        self.heartbeat.is_watched = lambda: self.neighbours.is_placing
+        self.neighbours.begins = self._is_placing
+        self._loops = [
+            Loop("caretaker", self._caretaker.tick, config.logger, cap=60),
+            Loop("neighbours", self.neighbours.tick, config.logger, cap=60),
+        ]
         self._services: list[asyncio.Task[None]] = []
         self._thread = self.keeper(self.heartbeat)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,19 +93,30 @@ class Node:
         self._caretaker.hurry(line)
         self._loops[0].wake()
 
-    def _attend(self, line: Line) -> Loop:
-        """The services of one line; the loop of its ticker."""
+    def _attend(self, line: Line) -> list[Loop]:
+        """The services of one line."""
         ticker = self.tickers[line] = Ticker(self.id, line, self.emitter, self.worker.clock)
         loop = Loop(f"ticker of {line.place.shown}", ticker.tick, self.config.logger, self.config.longest_pause)
         ticker.wake = loop.wake
+        placement = self.placements[line] = Placement(self.id, line, self.neighbours, ticker, self.worker.clock)
+        ticker.saw_placed = lambda: self.neighbours.saw(line.queue, True)
         self._caretaker.add(line)
-        self._loops.append(loop)
-        return loop
+        loops = [
+            loop,
+            Loop(f"ring of {line.place.shown}", placement.tick, self.config.logger, self.config.longest_pause),
+        ]
+        self._loops += loops
+        return loops
+
+    def _is_placing(self) -> None:
+        """The first schedules of the ring were met: others are to know of them, and this node of the others."""
+        self._thread.nudge()
+        self._loops[1].wake()
 
     def serve_new_shards(self) -> None:
         """The map has changed: claim from the shards that have come."""
         added = self.worker.add_lines()
-        loops = [self._attend(line) for line in added]
+        loops = [loop for line in added for loop in self._attend(line)]
         assert self._loop is not None
         self._services += [self._loop.create_task(loop.run()) for loop in loops]
         self.worker.run_lines(added)
@@ -110,7 +131,7 @@ class Node:
             NodeRecord(
                 self.id, socket.gethostname(), os.getpid(), self.version, self.config.app, self.config.queues,
                 self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(), tzdata_version(),
-                self.manifest,
+                self.manifest, self.heartbeat.ttl, tuple(sorted(self.neighbours.placing)),
             )
         )  # fmt: skip
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from duly.clock import Clock
 from duly.core import schedule as planning
-from duly.core.schedule import Definition
+from duly.core.schedule import Definition, is_placed
 from duly.runtime.alarm import Ahead, until
 from duly.runtime.emitter import Emitter
 from duly.runtime.line import Line
-from duly.stores.base import Due, Firing, ScheduleRecord, Shard
+from duly.stores.base import Due, Fired, Firing, ScheduleRecord, Shard
 
 BATCH = 100
 """Schedules looked at in one step."""
@@ -63,7 +63,7 @@ def plan_due(due: Due, nominal: int = 0) -> list[Firing]:
     return firings
 
 
-async def fire_due(shard: Shard, node: str, due: Due) -> list[str]:
+async def fire_due(shard: Shard, node: str, due: Due) -> list[Fired]:
     """Plan and write; what the store said of each that could be planned."""
     firings = plan_due(due)
     return await shard.fire(node, firings) if firings else []
@@ -77,6 +77,7 @@ class Ticker:
         self._asked: Ahead | None = None
         self._looked = float("-inf")
         self.wake: Callable[[], None] = lambda: None
+        self.saw_placed: Callable[[], None] = lambda: None
 
     def looks_due(self, ahead: Ahead | None = None) -> None:
         """A claim saw a schedule that wants a look, or will in a moment. While one is taken, that is said again by the
@@ -108,7 +109,7 @@ class Ticker:
         due, left = await line.shard.due(BATCH, ahead.nominal), BATCHES
         if ahead.nominal > due.now + AHEAD_MS:  # the store's clock has gone back meanwhile
             ahead = NOW
-        writing: asyncio.Task[None] | None = None
+        writing: asyncio.Task[list[Fired]] | None = None
         following: asyncio.Task[Due] | None = None
         try:
             while due.schedules:
@@ -116,6 +117,8 @@ class Ticker:
                 if left and len(due.schedules) == BATCH:
                     following = asyncio.create_task(line.shard.due(BATCH, ahead.nominal))
                     await asyncio.sleep(0)  # it is on its way now
+                if any(is_placed(record.definition) for record in due.schedules):
+                    self.saw_placed()
                 firings = plan_due(due, ahead.nominal)
                 if due.now < ahead.nominal:
                     await until(self.clock, ahead.moment)
@@ -123,7 +126,7 @@ class Ticker:
                         return True
                 if writing is not None:
                     await writing
-                writing = asyncio.create_task(self._write(firings))
+                writing = asyncio.create_task(self.write(firings))
                 if following is None:
                     line.rouse()  # the claim of the jobs just made travels right behind
                     break
@@ -137,14 +140,16 @@ class Ticker:
             await asyncio.gather(*under_way, return_exceptions=True)  # those that are done have been heard then, too
         return left > 0
 
-    async def _write(self, firings: list[Firing]) -> None:
+    async def write(self, firings: list[Firing]) -> list[Fired]:
+        """As `fire` answers it."""
         line = self.line
         answers = await line.shard.fire(self.node, firings) if firings else []
-        if not self.emitter.listeners:
-            return
-        for firing, answer in zip(firings, answers, strict=True):
-            if answer != "fired":
-                continue
+        if self.emitter.listeners:
+            self._tell(line, [firing for firing, answer in zip(firings, answers, strict=True) if answer != "stale"])
+        return answers
+
+    def _tell(self, line: Line, fired: Iterable[Firing]) -> None:
+        for firing in fired:
             for nominal in firing.nominals:
                 self.emitter.emit("tick.fired", schedule=firing.id, queue=line.queue, nominal=nominal / 1000)
             for why, count in firing.skipped.items():

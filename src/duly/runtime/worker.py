@@ -16,7 +16,7 @@ import msgspec
 from duly.clock import Clock
 from duly.config import Config
 from duly.core import codec, lifecycle
-from duly.core.job import Claimed, Options
+from duly.core.job import Claimed
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
 from duly.errors import EncodingError, StoreError, UnfitJob
@@ -25,7 +25,7 @@ from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
 from duly.runtime.executor import LoopExecutor, ThreadExecutor
 from duly.runtime.forward import beside, forwards
-from duly.runtime.handler import Handler
+from duly.runtime.handler import UNKNOWN, Handler
 from duly.runtime.line import Line
 from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
@@ -175,6 +175,9 @@ class Worker:
         to_start: list[Run] = []
         shorter = False
         for job in batch.jobs:
+            if job.id in line.runs and line.runs[job.id].fence == batch.fence:  # told twice of one lease
+                self.slots.release(1)
+                continue
             try:
                 run = self._admit_one(line, job, batch)
             except Exception as error:  # of ours, or of the handler's types: never the node's end
@@ -391,10 +394,3 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._helpers[task] = None
         task.add_done_callback(lambda done: self._helpers.pop(done, None))
-
-
-def _unknown() -> None:
-    """Stands for the handler of a job whose task is not known here."""
-
-
-UNKNOWN = Handler("?", _unknown, Options())

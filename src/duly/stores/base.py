@@ -26,6 +26,8 @@ FORMAT = 1
 
 Answer = tuple[str, str]
 """(what the store did or found, id): created | pending | leased | dead | ended, and the id that it speaks of."""
+Fired = str | int
+"""`fired` or `stale`; or the fence of jobs that were leased as they were fired."""
 Settled = Literal["applied", "repeated", "taken", "cancel asked", "map changed"]
 Renewed = Literal["applied", "taken", "cancel asked"]
 
@@ -206,7 +208,8 @@ class Firing(msgspec.Struct, frozen=True):
 
     look: when to look again (None: never). counted: the jobs become living runs. nominals: the jobs' moments.
     late: how many of them are late. pause: the note with which the schedule is paused in the same step, or None.
-    waits: it only puts the look off until a living run has ended.
+    waits: it only puts the look off until a living run has ended. lease: for how many ms the jobs are leased to the node
+    that fires, if that can be; 0: they wait for a claim.
     """
 
     id: str
@@ -222,14 +225,16 @@ class Firing(msgspec.Struct, frozen=True):
     late: int = 0
     pause: str | None = None
     waits: bool = False
+    lease: int = 0
 
 
 class Registry(msgspec.Struct, frozen=True):
-    """Who is there: node id -> its last beat (packed), the queues ever used, the store's clock."""
+    """Who is there: node id -> its last beat (packed), the queues ever used, the store's clock; until: when a beat runs out."""
 
     now: int
     nodes: Mapping[str, bytes]
     queues: list[str]
+    until: Mapping[str, int] = {}
 
 
 class Jobs(Protocol):
@@ -364,10 +369,13 @@ class Schedules(Protocol):
         them when it has come."""
         ...
 
-    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[Fired]:
         """Per schedule, all or none: `fired` if (revision, mark) are as read: jobs enqueued (an id that is known
         is left alone), mark, next, look, counters and tick log written; else `stale`, nothing changed. One that `waits`
-        for a run when none lives any more is stale too: the run's settle has asked for a look, which must come."""
+        for a run when none lives any more is stale too: the run's settle has asked for a look, which must come.
+
+        Of one with a `lease`, the answer is the fence under which its jobs are leased to `node`, if all of them are new and
+        due, the queue is not paused and its limit has room for them."""
         ...
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from duly.core.shards import Place, Spread, slot_of, slot_of_key
 from duly.errors import InvalidOption
-from duly.stores.base import Due, Firing, JobRecord, NewSchedule, Page, Shard, Sizes
+from duly.stores.base import Due, Fired, Firing, JobRecord, NewSchedule, Page, Shard, Sizes
 
 T = TypeVar("T")
 
@@ -210,11 +210,11 @@ class WholeQueue:
         found = await asyncio.gather(*(shard.due(limit, until) for shard in self.shards))
         return Due(max(due.now for due in found), [record for due in found for record in due.schedules])
 
-    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[Fired]:
         """Each where its schedule lies. At most one for each schedule."""
         planned = {firing.id: firing for firing in firings}
 
-        async def fire(shard: Shard, some: Sequence[str]) -> Sequence[str]:
+        async def fire(shard: Shard, some: Sequence[str]) -> Sequence[Fired]:
             return await shard.fire(node, [planned[id] for id in some])
 
         return await self._ask([*planned], slot_of_key, fire, lambda answer: answer == "stale")

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from duly.errors import ConfigurationError, StoreError, StoreUnavailable
-from duly.runtime.heartbeat import HeartbeatThread
+from duly.runtime.heartbeat import CLOSE_BEAT_SECONDS, HeartbeatThread
 from duly.runtime.node import Node
 from duly.runtime.run import Run
 from duly.scheduler import Scheduler
@@ -129,6 +129,7 @@ class HarnessNode:
         try:
             await node.heartbeat.tick()
             await self._fire()
+            await self._fire_own()
         except StoreError:
             return  # a fault of a store under test; the next tick tries again
         for line in node.worker.lines:
@@ -141,9 +142,22 @@ class HarnessNode:
                 await line.exchange()
         await self._fire()
 
+    @property
+    def placed(self) -> list[int]:
+        """In how many microseconds ticks that are this node's by the ring are due."""
+        following = [placement.following for placement in self._node.placements.values()]
+        now = self._node.worker.clock.epoch_us()
+        return [max(0, moment * 1000 - now) for moment in following if moment is not None]
+
     async def _fire(self) -> None:
         for ticker in self._node.tickers.values():
             await ticker.tick()
+
+    async def _fire_own(self) -> None:
+        """What is this node's by the ring."""
+        await self._node.neighbours.tick()
+        for placement in self._node.placements.values():
+            await placement.tick()
 
     def crash(self) -> None:
         """It is gone, as by SIGKILL: its handlers end where they stand, its leases run out."""
@@ -255,6 +269,8 @@ class Harness:
             steps = [left] if moment is None else [left, max(1_000, moment)]
             if any(node.running for node in self.nodes):
                 steps.append(min(node.shortest_lease for node in self.nodes) * 1_000_000 // 3_000)
+            if any(node.placed for node in self.nodes):
+                steps.append(int(CLOSE_BEAT_SECONDS * 1e6))
             self.clock.advance(min(steps) / 1e6)
             await self._settle_down()
         if drain:
@@ -276,7 +292,7 @@ class Harness:
     async def _next_moment(self) -> int | None:
         """Microseconds until something comes due in any of the queues, or None."""
         self._claims += 1
-        moments: list[int] = []
+        moments = [moment for node in self.nodes if node.acts for moment in node.placed]
         for queue in self.scheduler.config.queues:
             batch = await self.store.shard(queue).claim("harness", self._claims, 0, 86_400_000, 86_400_000)
             if batch.looks_due:

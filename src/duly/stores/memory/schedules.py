@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
+from duly.stores.base import Due, Fired, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
 from duly.stores.editing import HIDDEN_MS, compared, created, fired, is_as_read, look_until, resumed, updated
 from duly.stores.memory.verbs import Verbs
 
@@ -56,20 +56,27 @@ class ScheduleVerbs(Verbs):
                 found.append(record)
             return Due(now, found)
 
-    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[Fired]:
         check_firings(firings)
         state, keep = self._state, self._limits.history
-        with self._step() as now:
-            answers, ids = [], []
+        with self._connection.step() as now_us:
+            now = now_us // 1000
+            answers: list[Fired] = []
+            ids: list[str] = []
+            leased: list[str] = []
             for firing in firings:
                 record = state.schedules.get(firing.id)
                 if record is None or not is_as_read(record, firing):
                     answers.append("stale")
                     continue
-                _fire(state, record, firing, now, keep)
-                ids += [job.id for job in firing.jobs]
-                answers.append("fired")
+                all_new = _fire(state, record, firing, now, keep)
+                born = [job.id for job in firing.jobs]
+                ids += born
+                fence = state.lease_new(born, node, firing.lease, now_us) if firing.lease and all_new else None
+                answers.append("fired" if fence is None else fence)
+                leased += born if fence is not None else []
             state.record(now, keep, "fire", node, len(ids), ids)
+            state.record(now, keep, "claim", node, len(leased), leased)
             return answers
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
@@ -100,9 +107,9 @@ class ScheduleVerbs(Verbs):
         state.looks.discard(record.id)
 
 
-def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, keep: int) -> None:
-    if firing.jobs:
-        state.keep(now * 1000, firing.jobs)
+def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, keep: int) -> bool:
+    """Whether all its jobs, and any, are new."""
+    answers, _ = state.keep(now * 1000, firing.jobs)
     state.schedules[firing.id] = fired(record, firing)
     if firing.look is None or firing.pause is not None:
         state.looks.discard(firing.id)
@@ -114,6 +121,7 @@ def _fire(state: ShardState, record: ScheduleRecord, firing: Firing, now: int, k
         _log(state, now, keep, firing.id, firing.new_mark, "skipped", why, count)
     if firing.pause is not None:
         _log(state, now, keep, firing.id, firing.new_mark, "paused", firing.pause, 1)
+    return bool(answers) and all(answer == "created" for answer, _ in answers)
 
 
 def _look_now(state: ShardState, id: str, now: int) -> None:

@@ -201,7 +201,7 @@ def _take(state: ShardState, now_us: int, node: str, n: int, limit: int, lease: 
         for id in line.due(now, room):
             room -= 1
             state.jobs[id].move("claim")
-            _lease(state, id, node, fence, now + lease)
+            state.lease(id, node, fence, now + lease)
             taken.jobs.append((id, None))
     return taken
 
@@ -217,13 +217,7 @@ def _take_over(state: ShardState, taken: Taken, now: int, node: str, limit: int,
         job.move("claim take-over")
         taken.jobs.append((job.id, Holder(job.fence, job.node, job.started)))
         job.crashes += 1
-        _lease(state, job.id, node, taken.fence, now + lease)
-
-
-def _lease(state: ShardState, id: str, node: str, fence: int, end: int) -> None:
-    job = state.jobs[id]
-    job.node, job.fence = node, fence
-    state.leased.put(id, end)
+        state.lease(job.id, node, taken.fence, now + lease)
 
 
 def _claimed(job: Job, before: Holder | None) -> Claimed:

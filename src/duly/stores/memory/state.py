@@ -18,6 +18,8 @@ from duly.stores.memory.stream import Stream
 from duly.stores.memory.wake import Calls, Wake
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from duly.stores.base import Answer, ScheduleRecord, Settled
 
 FORGET_STEP = 1_000
@@ -247,6 +249,26 @@ class ShardState:
     def is_full(self) -> bool:
         """Whether the queue's limit of leased jobs is reached."""
         return self.limit is not None and len(self.leased) >= self.limit
+
+    def lease(self, id: str, node: str, fence: int, end: int) -> None:
+        job = self.jobs[id]
+        job.node, job.fence = node, fence
+        self.leased.put(id, end)
+
+    def lease_new(self, ids: Sequence[str], node: str, ms: int, now_us: int) -> int | None:
+        """Lease pending jobs to a node; the fence. None, and nothing is changed, unless all can be claimed now."""
+        now = now_us // 1000
+        moments = [self.pending[self.jobs[id].priority].at(id) for id in ids]
+        is_open = not self.paused and (self.limit is None or len(self.leased) + len(ids) <= self.limit)
+        if not is_open or any(moment is None or moment > now for moment in moments):
+            return None
+        self.fence = max(self.fence + 1, now_us)
+        for id in ids:
+            job = self.jobs[id]
+            job.move("claim")
+            self.pending[job.priority].discard(id)
+            self.lease(id, node, self.fence, now + ms)
+        return self.fence
 
     def stamp(self, now: int, lease: int, shortest: int) -> int:
         """The gap guard (DESIGN section 4): after a silence, live nodes come first. Returns by how many ms the clock

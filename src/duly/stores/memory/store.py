@@ -80,7 +80,8 @@ class MemoryStore:
             now = now_us // 1000
             for node in memory.nodes_until.due(now, len(memory.nodes)):
                 del memory.nodes[node]
-            return Registry(now, dict(memory.nodes), sorted(memory.queues))
+            until = {node: at for node in memory.nodes if (at := memory.nodes_until.at(node)) is not None}
+            return Registry(now, dict(memory.nodes), sorted(memory.queues), until)
 
     async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
         memory = self._memory

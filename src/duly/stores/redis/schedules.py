@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from duly.stores.base import Due, Firing, NewSchedule, Page, check_firings, check_size
+from duly.stores.base import Due, Fired, Firing, NewSchedule, Page, check_firings, check_size
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import NONE, item, read_schedule
 
@@ -43,7 +43,7 @@ class RedisSchedules(ShardCalls):
         now, flat = await self.call("due", limit, until or 0, at_once=True)
         return Due(int(now), [read_schedule(id, value) for id, value in zip(flat[::2], flat[1::2], strict=True)])
 
-    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[Fired]:
         check_firings(firings)
         packed = []
         for f in firings:
@@ -54,10 +54,11 @@ class RedisSchedules(ShardCalls):
                 _encode((
                     f.id, f.revision, f.mark, f.new_mark, NONE if f.next is None else f.next,
                     NONE if f.look is None else f.look, f.counted, [item(job) for job in f.jobs], f.nominals, skipped,
-                    f.late, f.pause or "", f.waits,
+                    f.late, f.pause or "", f.waits, f.lease,
                 ))
             )  # fmt: skip
-        return [word.decode() for word in await self.call_replicated("fire", node, self.limits.history, *packed)]
+        words = await self.call_replicated("fire", node, self.limits.history, *packed)
+        return [int(word) if word.isdigit() else word.decode() for word in words]
 
     async def steer(self, id: str, *, remove: bool = False, paused: str | None = None) -> bool:
         what = "remove" if remove else "resume" if paused is None else "pause"

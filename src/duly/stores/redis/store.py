@@ -117,8 +117,10 @@ class RedisStore:
     async def registry(self) -> Registry:
         reply = await self._link.call(script("registry"), keys.registry(self.namespace), (self._now(),))
         now, flat, queues = reply
-        nodes = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-        return Registry(int(now), nodes, sorted(queue.decode() for queue in queues))
+        ids = [id.decode() for id in flat[::3]]
+        until = {id: int(moment) for id, moment in zip(ids, flat[2::3], strict=True)}
+        nodes = dict(zip(ids, flat[1::3], strict=True))
+        return Registry(int(now), nodes, sorted(queue.decode() for queue in queues), until)
 
     async def beat(self, node: str, record: bytes, ttl: int, queues: Sequence[str]) -> None:
         args = (self._now(), node, record, ttl, *queues)

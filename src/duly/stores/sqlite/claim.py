@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from duly.core.job import Claimed, Holder
@@ -75,6 +76,25 @@ def _take(room: Room, node: str, fence: int, limit: int, lease: int) -> list[Cla
         room.pending -= len(fresh)
         room.leased += len(fresh)
     return jobs + fresh
+
+
+def lease_new(room: Room, ids: Sequence[str], node: str, lease: int) -> int | None:
+    """Lease pending jobs to a node; the fence. None, and nothing is changed, unless all can be claimed now."""
+    if room.paused or (room.cap is not None and room.leased + len(ids) > room.cap):
+        return None
+    (due,) = room.one(
+        f"SELECT count(*) FROM jobs WHERE shard = ? AND id {IN} AND state = 0 AND at <= ?",
+        room.shard,
+        listed(ids),
+        room.now,
+    )
+    if due < len(ids):
+        return None
+    room.fence = max(room.fence + 1, room.now_us)
+    room.do(TAKE, room.now + lease, node, room.fence, room.shard, listed(ids))
+    room.pending -= len(ids)
+    room.leased += len(ids)
+    return room.fence
 
 
 def _take_over(room: Room, node: str, fence: int, limit: int, lease: int) -> list[Claimed]:

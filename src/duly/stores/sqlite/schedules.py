@@ -8,8 +8,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from duly.core.lifecycle import Change
-from duly.stores.base import Due, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
+from duly.stores.base import Due, Fired, Firing, NewSchedule, Page, ScheduleRecord, check_firings, check_size
 from duly.stores.editing import HIDDEN_MS, compared, created, fired, is_as_read, look_until, resumed, run_ended, updated
+from duly.stores.sqlite.claim import lease_new
 from duly.stores.sqlite.keep import keep
 from duly.stores.sqlite.room import IN, Room, Verbs, listed, pack, unpack
 
@@ -34,7 +35,7 @@ class ScheduleVerbs(Verbs):
     async def due(self, limit: int, until: int | None = None) -> Due:
         return await self._write(_due, limit, until)
 
-    async def fire(self, node: str, firings: Sequence[Firing]) -> list[str]:
+    async def fire(self, node: str, firings: Sequence[Firing]) -> list[Fired]:
         check_firings(firings)
         return await self._write(_fire, node, firings)
 
@@ -125,24 +126,29 @@ def _due(room: Room, limit: int, until: int | None) -> Due:
     return Due(room.now, found)
 
 
-def _fire(room: Room, node: str, firings: Sequence[Firing]) -> list[str]:
-    answers: list[str] = []
+def _fire(room: Room, node: str, firings: Sequence[Firing]) -> list[Fired]:
+    answers: list[Fired] = []
     ids: list[str] = []
+    leased: list[str] = []
     for firing in firings:
         record, _ = _load(room, firing.id)
         if record is None or not is_as_read(record, firing):
             answers.append("stale")
             continue
-        _fire_one(room, record, firing)
-        ids += [job.id for job in firing.jobs]
-        answers.append("fired")
+        all_new = _fire_one(room, record, firing)
+        born = [job.id for job in firing.jobs]
+        ids += born
+        fence = lease_new(room, born, node, firing.lease) if firing.lease and all_new else None
+        answers.append("fired" if fence is None else fence)
+        leased += born if fence is not None else []
     room.record("fire", node, len(ids), ids)
+    room.record("claim", node, len(leased), leased)
     return answers
 
 
-def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> None:
-    if firing.jobs:
-        keep(room, firing.jobs)
+def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> bool:
+    """Whether all its jobs, and any, are new."""
+    answers, _ = keep(room, firing.jobs)
     _save(room, fired(record, firing), firing.look if firing.pause is None else None)
     for nominal in firing.nominals:
         _log(room, firing.id, nominal, "fired", "", 1)
@@ -150,6 +156,7 @@ def _fire_one(room: Room, record: ScheduleRecord, firing: Firing) -> None:
         _log(room, firing.id, firing.new_mark, "skipped", why, count)
     if firing.pause is not None:
         _log(room, firing.id, firing.new_mark, "paused", firing.pause, 1)
+    return bool(answers) and all(answer == "created" for answer, _ in answers)
 
 
 def _log(room: Room, id: str, nominal: int, what: str, why: str, count: int) -> None:

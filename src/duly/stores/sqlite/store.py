@@ -76,10 +76,16 @@ class SqliteStore:
     async def registry(self) -> Registry:
         def work(db: sqlite3.Connection, now_us: int) -> Registry:
             now = now_us // 1000
-            nodes = db.execute("SELECT node, record FROM nodes WHERE namespace=? AND until>?", (self.namespace, now))
-            beats = dict(nodes.fetchall())
+            beats = db.execute(
+                "SELECT node, record, until FROM nodes WHERE namespace=? AND until>?", (self.namespace, now)
+            ).fetchall()
             queues = db.execute("SELECT queue FROM queues WHERE namespace=? ORDER BY queue", (self.namespace,))
-            return Registry(now, beats, [queue for (queue,) in queues])
+            return Registry(
+                now,
+                {node: record for node, record, _ in beats},
+                [queue for (queue,) in queues],
+                {node: until for node, _, until in beats},
+            )
 
         return await self._run(work, writes=False)
 

@@ -85,6 +85,20 @@ class ClusterSuite(ApartSuite, LockSuite, Suite):
         assert dict(found.nodes) == {"n": b"\x00 one", "m": b"two"}
         assert sorted(found.queues) == ["default", "mail"]
 
+    async def test_the_registry_says_when_each_beat_runs_out(self, store: Store, clock: ManualClock) -> None:
+        begun = now_ms(clock)
+        await store.beat("n", b"one", 10_000, [])
+        await store.beat("o", b"one", 10_000, [])
+        clock.advance(3)
+        await store.beat("m", b"two", 20_000, [])
+        found = (await store.registry()).until
+        assert dict(found) == {"n": begun + 10_000, "o": begun + 10_000, "m": begun + 23_000}
+        await store.beat("n", b"three", 15_000, [])
+        await store.beat("o", b"", 0, [])
+        assert dict((await store.registry()).until) == {"n": begun + 18_000, "m": begun + 23_000}
+        clock.advance(15)
+        assert dict((await store.registry()).until) == {"m": begun + 23_000}
+
     async def test_a_node_whose_beat_ran_out_is_gone_and_its_queues_stay(
         self, store: Store, clock: ManualClock
     ) -> None:

@@ -70,6 +70,27 @@ class MembersSuite:
             await sees(driver, "ad")
             assert list(await anext(driver.members())) == ["a", "d"]
 
+    async def test_who_only_looks_sees_all_with_what_is_known_of_them_and_is_not_seen(self, make: Make) -> None:
+        looks = make()
+        assert dict(await looks.look()) == {}
+        member = Member("b", "host", 42, "1.2", ("blue", "é"), 2.5)
+        driver, other = make(), await joined(make, "a")
+        await driver.start(member)
+        async with beating([driver, other]):
+            assert list((await looks.look()).items()) == [("a", Member("a")), ("b", member)]
+            assert list(await sees(driver, "ab")) == list(await driver.look()) == ["a", "b"]
+        assert await looks.marks(["report"]) == {}
+        await driver.stop()
+        assert list(await looks.look()) == ["a"]
+
+    async def test_a_look_finds_nobody_whose_time_is_over_and_keeps_nobody_alive(self, make: Make) -> None:
+        looks, dies = make(), await joined(make, "dies")
+        async with asyncio.timeout(BOUND):
+            while await dies.look():  # noqa: ASYNC110 - nobody tells who only looks
+                await asyncio.sleep(TIMEOUT / 6)
+        assert dict(await looks.look()) == {}
+        assert await dies.beat() is False
+
     # ticks
 
     async def test_of_many_that_claim_a_tick_one_has_it(self, make: Make) -> None:

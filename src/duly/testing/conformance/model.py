@@ -313,6 +313,7 @@ class Machine(RuleBasedStateMachine):
             data.draw(st.sampled_from([0, 0, 2])),
             data.draw(st.sampled_from([None, None, None, "it fails"])),
             waits=not nominals and data.draw(st.booleans()),
+            lease=data.draw(st.sampled_from([0, 0, 0, 5_000])),
         )
 
     @rule(id=names, how=st.sampled_from([{}, {}, {"paused": "note"}, {"paused": ""}, {"remove": True}]))

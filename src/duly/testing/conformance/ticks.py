@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from duly.stores.base import Shard
+from duly.core.job import Holder
+from duly.core.lifecycle import END
+from duly.stores.base import ScheduleRecord, Settlement, Shard
 from duly.testing.conformance.kit import (
     BOUND,
     BRIEF,
+    LEASE,
     Client,
     Node,
     Suite,
     changed,
     drain_token,
     job,
+    known,
     now_ms,
+    pass_time,
     schedule,
     settlement,
 )
@@ -197,3 +202,94 @@ class TickSuite(Suite):
         assert (await read(shard)).skipped == {}
         assert await shard.put(schedule(definition=b"third", buffer=True)) == ("updated", 3)  # nobody has looked
         assert (await read(shard)).skipped == {}
+
+    # --- leased as they are fired ------------------------------------------------------------------------------------
+
+    async def test_jobs_can_be_leased_to_the_node_that_fires_them(self, shard: Shard, clock: ManualClock) -> None:
+        record, others = await planned_with_others(shard)
+        one, two = record.mark + STEP, record.mark + 2 * STEP
+        await drain_token(shard)
+        (fence,) = await shard.fire("n", [changed(firing(record, one, two, counted=True), lease=LEASE)])
+        assert isinstance(fence, int)
+        assert fence >= clock.epoch_us()
+        for id in (f"s@{one}", f"s@{two}"):
+            found = await known(shard, id)
+            assert (found.state, found.node, found.fence, found.started) == ("leased", "n", fence, False)
+            assert (found.at, found.attempts, found.crashes) == (now_ms(clock) + LEASE, 0, 0)
+        assert (await shard.sizes()).leased == 2
+        batch = await Node(shard, "other").claim()
+        assert [job.id for job in batch.jobs] == [others]
+        assert batch.fence > fence
+        held = [Settlement(f"s@{moment}", fence, END, schedule="s") for moment in (one, two)]
+        assert await Node(shard, "n").settle(*held) == ["applied", "applied"]
+        assert (await read(shard)).live == ()
+
+    async def test_a_lease_that_was_fired_ends_like_any_other(self, shard: Shard, clock: ManualClock) -> None:
+        record, _ = await planned_with_others(shard)
+        (fence,) = await shard.fire("gone", [changed(firing(record, record.mark + STEP), lease=LEASE)])
+        assert isinstance(fence, int)
+        await Node(shard, "other", 20 * LEASE).claim()
+        await pass_time(shard, clock, LEASE / 1000)
+        claimed, _ = await Node(shard, "another").claim_one()
+        assert (claimed.id, claimed.crashes) == (f"s@{record.mark + STEP}", 1)
+        assert claimed.before == Holder(fence, "gone", False)
+        late = Settlement(claimed.id, fence, END, schedule="s")
+        assert await Node(shard, "gone").settle(late) == ["taken"]
+
+    @pytest.mark.parametrize("switch", [{"paused": True}, {"limit": 2}])
+    async def test_a_queue_that_is_closed_or_full_leases_nothing(self, shard: Shard, switch: dict[str, Any]) -> None:
+        record, _ = await planned_with_others(shard)
+        await Node(shard, "n").claim()
+        await shard.configure(**switch)
+        moments = (record.mark + STEP, record.mark + 2 * STEP)
+        assert await shard.fire("n", [changed(firing(record, *moments), lease=LEASE)]) == ["fired"]
+        for moment in moments:
+            assert (await known(shard, f"s@{moment}")).state == "pending"
+        assert (await shard.sizes()).pending == 2
+
+    async def test_what_is_known_or_not_due_yet_is_not_leased(self, shard: Shard, clock: ManualClock) -> None:
+        record, _ = await planned_with_others(shard)
+        moments = (record.mark + STEP, record.mark + 2 * STEP)
+        await Client(shard, "early").push(job(f"s@{moments[0]}", delay=60_000))
+        assert await shard.fire("n", [changed(firing(record, *moments), lease=LEASE)]) == ["fired"]
+        assert [(await known(shard, f"s@{moment}")).state for moment in moments] == ["pending"] * 2
+        later = await read(shard)
+        third = later.mark + STEP
+        plan_ahead = changed(firing(later, third), jobs=(job(f"s@{third}", due=now_ms(clock) + 1),), lease=LEASE)
+        assert await shard.fire("n", [plan_ahead]) == ["fired"]
+        assert (await known(shard, f"s@{third}")).state == "pending"
+
+    async def test_each_firing_of_a_call_is_leased_for_itself(self, shard: Shard) -> None:
+        records = []
+        for id in ("a", "b", "c"):
+            await shard.put(schedule(id))
+            records.append(await plan(shard, id))
+        await shard.configure(limit=2)
+        a, b, c = (firing(record, record.mark + STEP) for record in records)
+        both = changed(b, jobs=(*b.jobs, job("b2", priority=3)), nominals=(*b.nominals, b.nominals[0]), lease=LEASE)
+        answers = await shard.fire("n", [changed(c, lease=LEASE), changed(a, mark=0, lease=LEASE), both])
+        assert [type(answer) for answer in answers] == [int, str, str]
+        assert answers[1:] == ["stale", "fired"]
+        assert await shard.fire("n", [a]) == ["fired"]
+        await shard.configure(limit=3)
+        again = changed(firing(await read(shard, "a"), a.nominals[0] + STEP), lease=LEASE)
+        (fence,) = await shard.fire("n", [again])
+        assert isinstance(fence, int)
+        assert fence > int(answers[0])
+        verbs = [fields["verb"] for _, fields in (await shard.history("history", "", 100)).items]
+        assert verbs[-2:] == ["fire", "claim"]
+
+    async def test_a_stale_firing_leases_nothing(self, shard: Shard) -> None:
+        record, _ = await planned_with_others(shard)
+        plan_once = changed(firing(record, record.mark + STEP), lease=LEASE)
+        assert isinstance((await shard.fire("n", [plan_once]))[0], int)
+        assert await shard.fire("m", [plan_once]) == ["stale"]
+        assert (await known(shard, f"s@{record.mark + STEP}")).node == "n"
+
+
+async def planned_with_others(shard: Shard) -> tuple[ScheduleRecord, str]:
+    """A schedule, and the id of a job that waits beside its ticks."""
+    await shard.put(schedule())
+    record = await plan(shard)
+    await Client(shard).push(job("waits"))
+    return record, "waits"

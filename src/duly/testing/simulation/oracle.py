@@ -15,7 +15,7 @@ import msgspec
 from duly.core import codec
 from duly.core.job import MAX_CRASHES, NewJob
 from duly.runtime import forward
-from duly.stores.base import Batch, Firing, Renewal, Settlement
+from duly.stores.base import Batch, Fired, Firing, Renewal, Settlement
 from duly.testing.simulation.ticks import TickJudge
 from duly.testing.simulation.trouble import Trouble
 
@@ -201,13 +201,20 @@ class Oracle:
     def _put(self, process: str, schedule: Any, answer: Any) -> None:
         self.ticks.put(schedule, *answer)
 
-    def _fire(self, process: str, _node: str, firings: Sequence[Firing], answers: Sequence[str]) -> None:
+    def _fire(self, process: str, _node: str, firings: Sequence[Firing], answers: Sequence[Fired]) -> None:
         for firing, answer in zip(firings, answers, strict=True):
-            if answer == "fired":
-                self.ticks.fired(firing)
-                for job in firing.jobs:
-                    self._create(job)
-                    self.account(job.id).accepted = True
+            if answer == "stale":
+                continue
+            self.ticks.fired(firing)
+            for job in firing.jobs:
+                self._create(job)
+                account = self.account(job.id)
+                account.accepted = True
+                if isinstance(answer, int):
+                    if answer <= account.last_fence:
+                        self.fault(f"{job.id} was leased under fence {answer}, after {account.last_fence}")
+                    account.holder, account.last_fence = (answer, process), answer
+                    account.lease_end = self.now() + firing.lease
 
     # --- what handlers did -------------------------------------------------------------------------------------------
 

@@ -207,7 +207,14 @@ class Client:
         task, seconds = ("once", 0.1) if id == "stamp" else ("tick", 0.1 if overlap == "allow" else lease * 0.7)
         await patiently(
             lambda: self.scheduler.schedules.put(
-                id, trigger, task, args=(seconds,), overlap=overlap, catch_up=self.world.catch_up[id], revision=revision
+                id,
+                trigger,
+                task,
+                args=(seconds,),
+                overlap=overlap,
+                catch_up=self.world.catch_up[id],
+                placement=self.world.placement[id],
+                revision=revision,
             )
         )
 

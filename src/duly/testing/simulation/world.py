@@ -119,6 +119,7 @@ class World:
         rate = r.choice((0.0, 0.01, 0.03, 0.06))
         self.faults = Faults(rate, rate, rate, rate, longest=self.lease / 4)
         self.catch_up = {id: r.choice(("all", "latest")) for id in workload.SCHEDULES}
+        self.placement = {id: r.choice(("any", "ring")) for id in workload.SCHEDULES}
         self.trouble = Trouble(loop)
         self.at_most_once: set[str] = set()
         self.oracle = Oracle(lambda: self.clock.epoch_us() // 1000, self.trouble, self._runs_once)

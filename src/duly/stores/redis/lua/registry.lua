@@ -1,7 +1,7 @@
 -- The nodes whose beat has not run out, and the queues; those that ran out are taken off.
 -- KEYS nodes queues
 -- ARGV now_us
--- Returns {now, flat list of node, record, queues}
+-- Returns {now, flat list of node, record, until, queues}
 -- include time
 local alive = {}
 local all = redis.call('HGETALL', nodes)
@@ -10,6 +10,7 @@ for i = 1, #all, 2 do
   if tonumber(until_text) > now then
     alive[#alive + 1] = all[i]
     alive[#alive + 1] = beat
+    alive[#alive + 1] = until_text
   else
     redis.call('HDEL', nodes, all[i])
   end
