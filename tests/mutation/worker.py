@@ -35,6 +35,7 @@ SUITES = (
     "TestMoves",
     "TestEntries",
     "TestLimits",
+    "TestRedis",  # of the pool's drivers
 )
 FILES = {
     "redis": (
@@ -42,6 +43,7 @@ FILES = {
         "tests/stores/test_redis_repair.py",
         "tests/stores/test_redis_repair_entries.py",
         "tests/test_sequences.py",
+        "tests/cluster/test_drivers.py",
     ),
     "sqlite": ("tests/stores/test_sqlite.py",),
 }
@@ -233,7 +235,7 @@ def main() -> None:
     out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # pytest and the tests write there
     options = ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--capture=no", f"--timeout={TEST_SECONDS}"]
-    options += [f"--basetemp={ROOT / 'made'}", "-m", "not valkey"]
+    options += [f"--basetemp={ROOT / 'made'}", "-m", "not valkey", "-k", "not TestEtcd and not TestLocal"]
     files = [file for file in (*FILES[store], LIMITS) if (ROOT / file).exists()]
     sys.exit(pytest.main([*options, *files], plugins=[Mutating(store, out)]))
 

@@ -37,6 +37,7 @@ class Account:
     verdict: str = ""  # what became of the holder whose loss buries the job
     marked: int = 0  # the fence under which the start was marked, since the job was last put back
     ended: str | None = None
+    ended_at: int = 0
     begun: dict[int, str] = field(default_factory=dict)  # fence -> process
     finished: set[int] = field(default_factory=set)
     carries: str = ""  # the child that a forward brings to another queue
@@ -67,6 +68,11 @@ class Oracle:
     def has_ended(self, id: str) -> bool:
         account = self.accounts.get(id)
         return account is not None and account.ended is not None
+
+    def ended_at(self, id: str) -> int:
+        """When; 0 if it has not."""
+        account = self.accounts.get(id)
+        return account.ended_at if account is not None else 0
 
     # --- what the store did ------------------------------------------------------------------------------------------
 
@@ -174,7 +180,10 @@ class Oracle:
         if change.verb == "again":
             account.crashes, account.marked, account.verdict = change.crashes, 0, ""
             return
-        account.ended = f"{change.verb}: {change.reason}" if change.reason else change.verb
+        account.ended, account.ended_at = (
+            f"{change.verb}: {change.reason}" if change.reason else change.verb,
+            self.now(),
+        )
         if account.carries:
             if change.verb != "end" or not self.account(account.carries).created:
                 self.fault(
@@ -196,7 +205,8 @@ class Oracle:
     def _cancel(self, _process: str, ids: Sequence[str], answers: Sequence[str]) -> None:
         for id, answer in zip(ids, answers, strict=True):
             if answer == "cancelled":
-                self.account(id).ended = "cancelled before it ran"
+                account = self.account(id)
+                account.ended, account.ended_at = "cancelled before it ran", self.now()
 
     def _put(self, process: str, schedule: Any, answer: Any) -> None:
         self.ticks.put(schedule, *answer)

@@ -27,6 +27,8 @@ class Rule:
     fired: set[int] = field(default_factory=set)
     live: list[str] = field(default_factory=list)
     fired_at: int = 0
+    free_at: int = 0
+    """When the last of the runs that ended did, as far as was looked."""
 
 
 class TickJudge:
@@ -56,6 +58,7 @@ class TickJudge:
             rule.definition, rule.revision, rule.mark = definition, revision, max(rule.mark, now)
 
     def _living(self, rule: Rule) -> list[str]:
+        rule.free_at = max([rule.free_at, *(self._oracle.ended_at(id) for id in rule.live)])
         rule.live = [id for id in rule.live if not self._oracle.has_ended(id)]
         return rule.live
 
@@ -90,6 +93,8 @@ class TickJudge:
         now = self._oracle.now()
         for id, rule in self.rules.items():
             following = rule.definition.trigger.after(rule.mark, rule.anchor)
-            waits = rule.definition.overlap == "buffer" and self._living(rule)  # then it may lag, as long as it fires
-            if following is not None and max(following, rule.fired_at) < now - SILENT_MS and not waits:
+            is_held = rule.definition.overlap == "buffer" and bool(
+                self._living(rule)
+            )  # it may lag, as long as it fires
+            if following is not None and max(following, rule.fired_at, rule.free_at) < now - SILENT_MS and not is_held:
                 self._oracle.fault(f"schedule {id} fell silent {(now - following) / 1000:.0f} s ago")
