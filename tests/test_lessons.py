@@ -580,7 +580,7 @@ def test_through_a_rolling_restart_with_changed_code_unknown_tasks_wait_and_sche
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_job_that_one_of_several_idle_nodes_knows_reaches_that_node_within_a_minute(kind: str) -> None:
+def test_a_job_that_one_of_several_idle_nodes_knows_reaches_that_node_within_three_minutes(kind: str) -> None:
     def knows(*names: str) -> Callable[[Scheduler], None]:
         async def work() -> None: ...
 
@@ -594,7 +594,7 @@ def test_a_job_that_one_of_several_idle_nodes_knows_reaches_that_node_within_a_m
         job = await client.push("rare", remote=True)
         await asyncio.sleep(20)  # it is put back for the longest time
         cluster.node(knows("common", "rare"), "knowing", lease=LEASE)
-        await cluster.until_quiet(60)
+        await cluster.until_quiet(180)  # by chance: half within 8 s, nine of ten within 28 s, all of 500 within 104 s
         assert await job.status() == "ended"
         await client.close()
 

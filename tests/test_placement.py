@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from duly import Context, Scheduler, cron, every
 from duly.core.job import Claimed
 from duly.core.ring import Ring
 from duly.core.schedule import Definition, encode, is_placed
-from duly.errors import InvalidOption, StoreUncertain
+from duly.errors import InvalidOption, StoreUncertain, UnfitJob
+from duly.runtime.neighbours import ring_of
 from duly.runtime.node import NodeRecord
-from duly.runtime.placement import ring_of
 from duly.stores.base import Batch, Fired, Firing
 from duly.testing import Harness
 from duly.testing.harness import HarnessNode
@@ -102,8 +103,8 @@ async def test_a_node_that_joins_takes_its_part() -> None:
 class Losing:
     """A shard of which answers to `fire` are lost, or whose calls come late."""
 
-    def __init__(self, shard: Any, node: str) -> None:
-        self._shard, self._node = shard, node
+    def __init__(self, shard: Any, lost: Callable[[], None]) -> None:
+        self._shard, self._lost = shard, lost
         self.losses = self.delays = 0
         self.late: list[tuple[str, Sequence[Firing]]] = []
 
@@ -118,6 +119,7 @@ class Losing:
         answers: list[Fired] = await self._shard.fire(node, firings)
         if self.losses and any(firing.lease for firing in firings):
             self.losses -= 1
+            self._lost()
             raise StoreUncertain("the answer was lost")
         return answers
 
@@ -126,9 +128,9 @@ class Losing:
         return [answer for node, firings in self.late for answer in await self._shard.fire(node, firings)]
 
 
-def losing(node: HarnessNode) -> Losing:
+def losing(node: HarnessNode, lost: Callable[[], None] = lambda: None) -> Losing:
     (line,) = node._node.worker.lines
-    line.shard = shard = Losing(line.shard, node.id)  # type: ignore[assignment]
+    line.shard = shard = Losing(line.shard, lost)  # type: ignore[assignment]
     return shard
 
 
@@ -227,6 +229,145 @@ async def test_a_worker_that_is_told_twice_of_a_lease_runs_it_once() -> None:
         assert await job.status() == "ended"
 
 
+@pytest.mark.parametrize("overlap", ["skip", "buffer"])
+async def test_a_run_that_has_vanished_does_not_silence_its_schedule(overlap: str) -> None:
+    scheduler, ran = polling()
+    async with Harness(scheduler) as harness:
+        await put_all(scheduler, ["s"], overlap=overlap)
+        await harness.advance(25)
+        state = harness.store.shard("default")._state  # type: ignore[attr-defined]
+        state.schedules["s"] = msgspec.structs.replace(state.schedules["s"], live=("s@0",))  # its job was evicted
+        ran.clear()
+        await harness.advance(120)
+        assert len(ran) >= 10
+
+
+async def test_a_lease_that_is_found_late_is_renewed_before_its_run_begins() -> None:
+    scheduler, begun, go = Scheduler("memory://", lease=30), list[tuple[str, int]](), asyncio.Event()
+
+    @scheduler.task
+    async def slow(ctx: Context) -> None:
+        begun.append((ctx.job.id, ctx.crashes))
+        await go.wait()
+
+    async with Harness(scheduler) as harness:
+        harness.node()
+        await scheduler.schedules.put("s", every(seconds=100), slow, placement="ring")
+        await harness.advance(15)
+        (owner,) = (node for node in harness.nodes if node.id == owners(harness.nodes, ["s"])["s"])
+        losing(owner, owner.partition).losses = 1
+        await harness.advance(86, drain=False)
+        assert begun == []
+        await harness.advance(28, drain=False)
+        owner.heal()
+        await harness.advance(10, drain=False)
+        go.set()
+        await harness.advance(1)
+        assert begun == [(begun[0][0], 0)]
+
+
+async def test_an_owner_that_dies_loses_no_tick_of_a_short_interval() -> None:
+    scheduler, ran = polling()
+    async with Harness(scheduler) as harness:
+        harness.node()
+        for name in NAMES:
+            await scheduler.schedules.put(
+                name, every(seconds=1), "poll", args=[name], placement="ring", catch_up="latest"
+            )
+        await harness.advance(20)
+        harness.nodes[1].crash()
+        ran.clear()
+        await harness.advance(15.5)
+        assert Counter(name for name, _ in ran) == dict.fromkeys(NAMES, 15)
+
+
+async def test_a_schedule_that_an_owner_cannot_read_keeps_the_others_from_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scheduler, ran = polling()
+
+    @scheduler.task
+    async def odd(name: str) -> None: ...
+
+    def unfit(options: object) -> object:
+        raise UnfitJob("options", "of a newer duly")
+
+    async with Harness(scheduler) as harness:
+        await put_all(scheduler, ["s"])
+        await scheduler.schedules.put("odd", EACH, odd, args=["odd"], placement="ring")
+        handler = scheduler._book.find("odd")
+        assert handler is not None
+        monkeypatch.setattr(handler, "policy_for", unfit)
+        await harness.advance(35, drain=False)
+        assert [name for name, _ in ran] == ["s"] * 3
+        assert harness.nodes[0]._node.worker.slots.free == harness.nodes[0]._node.worker.slots.count
+
+
+async def test_a_schedule_that_waits_for_its_run_is_not_written_meanwhile() -> None:
+    scheduler, go = Scheduler("memory://", lease=60), asyncio.Event()
+
+    @scheduler.task
+    async def slow() -> None:
+        await go.wait()
+
+    async with Harness(scheduler) as harness:
+        await scheduler.schedules.put("s", EACH, slow, placement="ring", overlap="buffer")
+        await harness.advance(25, drain=False)
+        shard, fires = losing(harness.nodes[0]), list[int]()
+        fire = shard.fire
+
+        async def counted(node: str, firings: Sequence[Firing]) -> list[Fired]:
+            fires.append(len(firings))
+            return await fire(node, firings)
+
+        shard.fire = counted  # type: ignore[method-assign]
+        await harness.advance(30, drain=False)
+        assert sum(fires) <= 1
+        go.set()
+
+
+async def test_a_node_that_stops_while_it_fires_leaves_nothing_leased() -> None:
+    scheduler, ran = Scheduler("memory://"), list[str]()
+
+    @scheduler.task
+    async def poll(name: str) -> None:
+        ran.append(name)
+
+    await scheduler.start()
+    await scheduler.schedules.put("s", every(seconds=0.2), poll, args=["s"], placement="ring")
+    await eventually(lambda: len(ran) >= 2)
+    node = scheduler._node
+    assert node is not None
+    (line,) = node.worker.lines
+    fire, leased = line.shard.fire, asyncio.Event()
+
+    async def slow(id: str, firings: Sequence[Firing]) -> list[Fired]:
+        answers = await fire(id, firings)
+        if any(isinstance(answer, int) for answer in answers):
+            leased.set()
+            await eventually(lambda: any(ring._stopping for ring in node._rings))
+        return answers
+
+    line.shard.fire = slow  # type: ignore[method-assign]
+    await leased.wait()
+    shard = line.shard
+    await scheduler.stop()
+    async with scheduler:
+        assert (await shard.sizes()).leased == 0
+
+
+async def test_beats_come_soon_enough_when_they_become_seldom() -> None:
+    scheduler, _ = polling()
+    async with Harness(scheduler) as harness:
+        await put_all(scheduler, ["s"])
+        await harness.advance(20)
+        await scheduler.schedules.remove("s")
+        for _ in range(40):
+            await harness.advance(1)
+            assert (await harness.store.registry()).nodes
+        assert not harness.nodes[0]._node.neighbours.is_placing
+
+
 # --- nodes of their own -----------------------------------------------------------------------------------------------
 
 
@@ -262,6 +403,30 @@ async def test_nodes_that_meet_in_a_store_share_the_schedules(url: str) -> None:
         await eventually(all_at_home, 30)
 
 
+async def test_a_queue_with_an_empty_shard_keeps_its_ring(redis_url: str) -> None:
+    scheduler, ran = Scheduler(redis_url), list[str]()
+    scheduler.queue("default", partitions=3)
+
+    @scheduler.task
+    async def poll(name: str) -> None:
+        ran.append(name)
+
+    scheduler.schedule(poll, every(seconds=0.5), id="s", args=["s"], placement="ring")
+    async with running(scheduler):
+        await eventually(lambda: len(ran) >= 2)
+        node = scheduler._node
+        assert node is not None
+        for placement in node.placements.values():
+            await placement._walk()
+        assert node.neighbours.placing == ["default"]
+        found = await scheduler.schedules.get("s")
+        assert found is not None
+        await eventually(lambda: len(ran) >= 8)
+        after = await scheduler.schedules.get("s")
+        assert after is not None
+        assert after.late == found.late
+
+
 async def test_an_owner_that_cannot_run_a_task_leaves_it_to_those_who_can(redis_url: str) -> None:
     ran: list[str] = []
     knows, other = Scheduler(redis_url), Scheduler(redis_url)
@@ -286,6 +451,8 @@ async def test_a_placement_that_cannot_be_is_refused() -> None:
             await scheduler.schedules.put("s", EACH, "poll", args=["s"], placement="rong")
         with pytest.raises(InvalidOption, match="jitter=3 with placement='ring'"):
             await scheduler.schedules.put("s", EACH, "poll", args=["s"], placement="ring", jitter=3)
+        with pytest.raises(InvalidOption, match="window=1 with placement='ring': give 2 seconds"):
+            await scheduler.schedules.put("s", EACH, "poll", args=["s"], placement="ring", window=1)
 
 
 def test_a_definition_says_whether_it_is_placed() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from duly import Context, JobHandle, Scheduler, Unique
 from duly.core.shards import Place, Spread, slot_of
-from duly.errors import ConfigurationError, StoreError, StoreUnavailable
+from duly.errors import ConfigurationError, PushFailed, StoreError, StoreUnavailable
 from duly.stores.base import Shard
 from duly.stores.moving import Mover, change_map, move_all
 from tests.conftest import StartServer
@@ -333,3 +334,52 @@ async def _is(job: JobHandle[Any], status: str) -> bool:
 async def _has_pending(scheduler: Scheduler, count: int) -> bool:
     sizes = await scheduler.queues.sizes()
     return (sizes.pending, sizes.leased) == (count, 0)
+
+
+async def test_who_lists_fewer_servers_does_not_say_that_all_has_moved(three: list[Server]) -> None:
+    urls = [server.url for server in three]
+    async with declare(Scheduler(urls)) as scheduler:
+        await scheduler.push_many(scheduler.request("note", n, delay=3600) for n in range(60))
+    mover = Scheduler(urls)
+    await mover.store.connect()
+    mover.shards.is_longer_list = True
+    await change_map(mover.shards, 2, {})
+    async with declare(Scheduler(urls[:2])) as shorter:  # a worker that was restarted with the new list
+        assert await move_all(shorter.shards, HOUR_MS) > 0
+        assert shorter.shards.map.is_moving
+        assert await move_all(mover.shards, HOUR_MS) == 0
+        assert (await shorter.queues.sizes()).pending == 60
+    await mover.store.close()
+
+
+async def test_many_pushes_wait_for_a_server_that_is_away_no_longer_than_one(three: list[Server]) -> None:
+    urls = [server.url for server in three]
+    async with declare(Scheduler(urls[:2])) as scheduler:
+        await scheduler.push("note", 0, delay=3600)
+    mover = Scheduler(urls)
+    await mover.store.connect()
+    await change_map(mover.shards, 3, {})
+    assert await move_all(mover.shards, HOUR_MS) == 0
+    await mover.store.close()
+    async with declare(Scheduler(urls, push_timeout=0.5)) as scheduler:
+        three[1].kill()
+        waited = AsyncMock(side_effect=asyncio.sleep)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("duly.runtime.pushes.asyncio.sleep", waited)
+            with pytest.raises(PushFailed):
+                await scheduler.push_many(scheduler.request("note", n, id=f"id:{n}", delay=3600) for n in range(200))
+        assert sum(call.args[0] for call in waited.await_args_list) < 5
+
+
+async def test_a_walk_goes_on_through_the_shards_that_it_began_with(redis_url: str) -> None:
+    async with declare(Scheduler(redis_url)) as early, declare(Scheduler(redis_url)) as later:
+        for n in range(60):
+            await early.push("note", n, delay=3600)
+        await spread(later, 3)
+        shard, seen, cursor = early.shard("default"), 0, ""
+        while True:
+            page = await shard.list("pending", cursor, 10)
+            seen, cursor = seen + len(page.items), page.cursor
+            if not cursor:
+                break
+        assert seen == 60

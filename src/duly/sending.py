@@ -43,12 +43,13 @@ class _Sent:
     async def send(self, pushes: Pushes) -> None:
         """Send it, to all its shards side by side; a fault of one of them is said in `fault`."""
         left: list[int] = list(range(len(self.chunk)))
+        until = pushes.patience
         while left:
             parts: dict[Producer, list[int]] = {}
             for i in left:
                 queue, new = self.chunk[i].queue, self.chunk[i].new
                 if pushes.is_known_before(queue, new):
-                    await self._send_one(pushes, i)
+                    await self._send_one(pushes, i, until)
                 else:
                     parts.setdefault(pushes.producer(queue, new), []).append(i)
             left = []
@@ -69,10 +70,10 @@ class _Sent:
             self._failed(error, jobs)
         return []
 
-    async def _send_one(self, pushes: Pushes, i: int) -> None:
+    async def _send_one(self, pushes: Pushes, i: int, until: float) -> None:
         request = self.chunk[i]
         try:
-            self.answers[i] = await pushes.enqueue(request.queue, request.new)
+            self.answers[i] = await pushes.enqueue(request.queue, request.new, until)
         except (PushUncertain, StoreError, ConfigurationError) as error:
             self._failed(error, [request.new])
 

@@ -12,8 +12,8 @@ from duly.cli.connection import with_store
 from duly.cli.grouping import json_option
 from duly.cli.moments import relative
 from duly.cli.output import Column, show_json, show_table
+from duly.runtime.neighbours import ring_of
 from duly.runtime.node import NodeRecord
-from duly.runtime.placement import ring_of
 from duly.scheduler import Scheduler
 from duly.stores.base import Registry
 

@@ -19,7 +19,7 @@ from duly.cluster.members import Driver, Member, Members
 from duly.config import DEFAULT_QUEUE, make_config, masked, resolve_urls
 from duly.core.ring import Ring
 from duly.errors import InvalidURL, StoreUnavailable
-from duly.runtime.placement import ring_of
+from duly.runtime.neighbours import ring_of
 from duly.scheduler import Scheduler
 
 RANKS = 3

@@ -33,8 +33,8 @@ TICKS_LEASE_SECONDS = 2 * CLAIM_KEPT_MS // 1000
 IN_A_TRANSACTION = 100
 """Reads in one transaction; etcd allows 128."""
 MOST_TRIES = 20
-TRIES_TOGETHER = 2
-"""After so many, ticks that others claim at the same time are claimed one by one."""
+TRIES_TOGETHER = 3
+"""The first is by what is remembered. After so many, ticks that others claim at the same time are claimed one by one."""
 AWAY, NO_TOKEN = (1, 4, 14), 16
 """Codes of gRPC: cancelled, deadline exceeded, unavailable; unauthenticated."""
 
@@ -160,6 +160,31 @@ def _parts(ticks: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
         yield list(part.items())
 
 
+_Found = tuple[int | None, str]
+"""The mark of a name, and what its tick holds: who took it, and the mark before."""
+
+
+def _is(key: str, mark: int | None) -> dict[str, str]:
+    """A comparison: that is its value, or there is none."""
+    if mark is None:
+        return {"key": key, "target": "CREATE", "create_revision": "0"}
+    return {"key": key, "target": "VALUE", "value": _b64(str(mark))}
+
+
+def _put(key: str, value: str, **of: str) -> dict[str, Any]:
+    return {"request_put": {"key": key, "value": _b64(value), **of}}
+
+
+def _reading(keys: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"request_range": {"key": key}} for key in keys]
+
+
+def _values(answer: dict[str, Any]) -> list[str]:
+    """What was read: an empty text where there is nothing."""
+    found = [response["response_range"].get("kvs", ()) for response in answer.get("responses", ())]
+    return [b64decode(entries[0]["value"]).decode() if entries else "" for entries in found]
+
+
 class EtcdDriver:
     """`Driver` on etcd. urls: of one endpoint or several; user: (name, password); verify: False, or an ssl.SSLContext with the
     authority and certificate that etcd asks for. The time is that of this machine. Raises InvalidURL, InvalidOption;
@@ -179,6 +204,7 @@ class EtcdDriver:
         self._revision, self._cluster = 0, ""
         self._lease = self._ticks_lease = "0"
         self._ticks_until = float("-inf")
+        self._marks: dict[str, int] = {}
         self._watching: asyncio.Task[None] | None = None
 
     # membership
@@ -287,57 +313,55 @@ class EtcdDriver:
         return claims
 
     async def _claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
-        """Of different names, in one step."""
+        """Of different names, in one step: if their marks are as remembered by one call, else the answer says how they are."""
         lease = await self._lease_of_ticks()
         keys = [self._mark(name) for name, _ in ticks] + [self._tick(name, moment) for name, moment in ticks]
+        found: list[_Found] = [(self._marks.get(name), "") for name, _ in ticks]
+        if any(mark is not None and mark >= moment for (mark, _), (_, moment) in zip(found, ticks, strict=True)):
+            found = self._found(ticks, await self._read(keys))
         for _ in range(MOST_TRIES if len(ticks) == 1 else TRIES_TOGETHER):
-            found = await self._read(keys)
             claims, compare, puts = [], [], []
-            for n, (_, moment) in enumerate(ticks):
-                mark, tick = found[n], found[len(ticks) + n]
-                claim, is_new = self._answer(moment, mark, tick)
+            for n, ((_, moment), (mark, taken)) in enumerate(zip(ticks, found, strict=True), len(ticks)):
+                claim, is_new = self._answer(moment, mark, taken)
                 claims.append(claim)
-                if claim is not None and is_new:
-                    read = mark["mod_revision"] if mark is not None else "0"
-                    compare.append({"key": keys[n], "target": "MOD", "mod_revision": read})
-                    compare.append({"key": keys[len(ticks) + n], "target": "CREATE", "create_revision": "0"})
-                    taken = f"{self._me.id} {'' if claim.before is None else claim.before}"
-                    puts.append({"key": keys[n], "value": _b64(str(moment))})
-                    puts.append({"key": keys[len(ticks) + n], "value": _b64(taken), "lease": lease})
+                if is_new:
+                    mine = _put(keys[n], f"{self._me.id} {'' if mark is None else mark}", lease=lease)
+                    compare += [_is(keys[n - len(ticks)], mark), _is(keys[n], None)]
+                    puts += [_put(keys[n - len(ticks)], str(moment)), mine]
             if not puts:
                 return claims
-            success = [{"request_put": put} for put in puts]
-            if (await self._gateway.call("kv/txn", compare=compare, success=success)).get("succeeded"):
+            answer = await self._gateway.call("kv/txn", compare=compare, success=puts, failure=_reading(keys))
+            if answer.get("succeeded"):
+                self._marks |= {name: moment for (name, moment), claim in zip(ticks, claims, strict=True) if claim}
                 return claims
+            found = self._found(ticks, _values(answer))
         if len(ticks) == 1:
             raise StoreUncertain(f"the tick of {ticks[0][0]!r} at {ticks[0][1]} is asked for by too many at once")
         return await self._claim_each(ticks)
 
+    def _found(self, ticks: Sequence[tuple[str, int]], values: Sequence[str]) -> list[_Found]:
+        """What was read of their marks, then of themselves; the marks are remembered."""
+        marks = [int(value) if value else None for value in values[: len(ticks)]]
+        self._marks |= {name: mark for (name, _), mark in zip(ticks, marks, strict=True) if mark is not None}
+        return list(zip(marks, values[len(ticks) :], strict=True))
+
     async def _claim_each(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
         """Each in a transaction of its own, side by side."""
         answers = await asyncio.gather(*(self._claim([tick]) for tick in ticks), return_exceptions=True)
-        claims: list[Claim | None] = []
-        errors: list[BaseException] = []
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                errors.append(answer)
-            else:
-                claims += answer
-        if errors and not claims and not any(isinstance(error, StoreUncertain) for error in errors):
-            raise errors[0]
-        if errors:
+        claims = [claim for answer in answers if not isinstance(answer, BaseException) for claim in answer]
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if not errors:
+            return claims
+        if claims or any(isinstance(error, StoreUncertain) for error in errors):
             raise StoreUncertain(f"of {len(ticks)} claims {len(errors)} have no answer: {errors[0]}")
-        return claims
+        raise errors[0]
 
-    def _answer(
-        self, moment: int, mark: dict[str, Any] | None, tick: dict[str, Any] | None
-    ) -> tuple[Claim | None, bool]:
-        """What a claim is answered by what was read, and whether it has to be written first."""
-        if tick is not None:
-            holder, _, before = b64decode(tick["value"]).decode().partition(" ")
-            return Claim(int(before) if before else None) if holder == self._me.id else None, False
-        last = int(b64decode(mark["value"])) if mark is not None else None
-        return (Claim(last), True) if last is None or last < moment else (None, False)
+    def _answer(self, moment: int, mark: int | None, taken: str) -> tuple[Claim | None, bool]:
+        """What a claim is answered if this is so, and whether it has to be written first."""
+        if not taken:
+            return (Claim(mark), True) if mark is None or mark < moment else (None, False)
+        holder, _, before = taken.partition(" ")
+        return Claim(int(before) if before else None) if holder == self._me.id else None, False
 
     @property
     def _me(self) -> Member:
@@ -355,12 +379,8 @@ class EtcdDriver:
         found: dict[str, int] = {}
         for first in range(0, len(names), IN_A_TRANSACTION):
             part = names[first : first + IN_A_TRANSACTION]
-            entries = await self._read([self._mark(name) for name in part])
-            found |= {
-                name: int(b64decode(entry["value"]))
-                for name, entry in zip(part, entries, strict=True)
-                if entry is not None
-            }
+            marks = await self._read([self._mark(name) for name in part])
+            found |= {name: int(mark) for name, mark in zip(part, marks, strict=True) if mark}
         return found
 
     def _mark(self, name: str) -> str:
@@ -369,11 +389,9 @@ class EtcdDriver:
     def _tick(self, name: str, moment: int) -> str:
         return _b64(f"{self._prefix}tick/{moment}/{name}")
 
-    async def _read(self, keys: Sequence[str]) -> list[dict[str, Any] | None]:
-        """The entries of keys, at one moment."""
-        answer = await self._gateway.call("kv/txn", success=[{"request_range": {"key": key}} for key in keys])
-        found = [response["response_range"].get("kvs", ()) for response in answer.get("responses", ())]
-        return [entries[0] if entries else None for entries in found]
+    async def _read(self, keys: Sequence[str]) -> list[str]:
+        """The values of keys, at one moment."""
+        return _values(await self._gateway.call("kv/txn", success=_reading(keys)))
 
     async def now(self) -> int:
         return self._clock.epoch_us() // 1000

@@ -34,7 +34,9 @@ COUNT_STEP = 2_000
 LATE_MS = 1_000
 """A tick that is fired more than this after its moment is counted as late."""
 RING_LATE_MS = 1_000
-"""How long after its moment any node looks at a schedule whose ticks belong to the owner of its id."""
+"""How long after its moment any node looks at a schedule whose ticks belong to the owner of its id; at most half an interval."""
+LEAST_RING_WINDOW = 2.0
+"""Seconds: what the owner has not fired is not dropped as too late when others look."""
 HELD_BACK_MS = 60_000
 """When a schedule that waits for its living run is looked at again, should the run's settle never name it."""
 
@@ -105,6 +107,8 @@ def policies(*, catch_up: str = "latest", window: object = None, overlap: str = 
     ms = WINDOW_MS if catch_up != "none" else NONE_WINDOW_MS
     if window is not None:
         ms = to_ms(duration("window", window, least=1))  # a tick is always a few ms late: 0 would skip them all
+    if placement == "ring" and ms < LEAST_RING_WINDOW * 1000:
+        raise InvalidOption(f"window={window!r} with placement='ring': give {LEAST_RING_WINDOW:g} seconds or more")
     for name, value in (("times", times), ("pause_after", pause_after)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
             raise InvalidOption(f"{name}={value!r}: give a whole number from 1 to {MOST:,}")
@@ -148,7 +152,9 @@ def plan(definition: Definition, at: Standing, now: int) -> Plan:
     """What to do about a schedule at `now`. At most STEP moments are fired and COUNT_STEP passed over a step."""
     found = _plan(definition, at, now)
     if definition.placement == "ring" and found.look is not None and found.look == found.next and found.look > now:
-        return msgspec.structs.replace(found, look=found.look + RING_LATE_MS)  # before, its owner fires it
+        then = definition.trigger.after(found.next, at.anchor)  # others come before it
+        late = RING_LATE_MS if then is None else min(RING_LATE_MS, (then - found.next) // 2)
+        return msgspec.structs.replace(found, look=found.look + late)  # its owner fires it at once
     return found
 
 

@@ -44,6 +44,7 @@ class Heartbeat:
         self.node, self.store, self.config, self.clock = node, store, config, clock
         self.holders, self.record, self.deliver = holders, record, deliver
         self._last_beat = self._last_renewal = float("-inf")
+        self._promised = BEAT_SECONDS  # by the last beat: so soon the next one has to come
         self.is_watched: Callable[[], bool] = lambda: False
 
     async def tick(self) -> float:
@@ -61,7 +62,7 @@ class Heartbeat:
                 calls.append(self._renew(self.store.shard(holder.place.name), held))
         if calls:
             self._last_renewal = now
-        if now >= self._last_beat + self._every:
+        if now >= self._last_beat + min(self._every, self._promised):
             calls.append(self._beat(now))
         await all_of(calls)
         return min(shortest / RENEWALS_IN_A_LEASE, self._every)
@@ -77,7 +78,7 @@ class Heartbeat:
 
     async def _beat(self, now: float) -> None:
         await self.store.beat(self.node, self.record(), self.ttl, self.config.queues)
-        self._last_beat = now
+        self._last_beat, self._promised = now, self._every
 
     def _keeps(self, run: Run, now: float) -> bool:
         return run.deadline is None or now < run.deadline

@@ -15,6 +15,7 @@ import msgspec
 from duly.clock import Clock
 from duly.config import Config
 from duly.core.manifest import Manifest
+from duly.errors import StoreError
 from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
@@ -23,13 +24,17 @@ from duly.runtime.line import Line
 from duly.runtime.locate import require_guarded
 from duly.runtime.loop import Loop
 from duly.runtime.middleware import Middleware
-from duly.runtime.placement import Neighbours, Placement
+from duly.runtime.neighbours import Neighbours
+from duly.runtime.placement import Placement
 from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
 from duly.runtime.tzdata import tzdata_version
 from duly.runtime.worker import Handlers, Worker
 from duly.stores.base import Renewed
 from duly.stores.shards import Shards
+
+STOP_RINGS = 2.0
+"""Seconds that a stop waits for what is being fired; a lease of which is not known then runs out by itself."""
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
@@ -78,7 +83,8 @@ class Node:
             Loop("caretaker", self._caretaker.tick, config.logger, cap=60),
             Loop("neighbours", self.neighbours.tick, config.logger, cap=60),
         ]
-        self._services: list[asyncio.Task[None]] = []
+        self._rings: list[Loop] = []
+        self._services: dict[Loop, asyncio.Task[None]] = {}
         self._thread = self.keeper(self.heartbeat)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.manifest: Manifest | None = None
@@ -99,14 +105,12 @@ class Node:
         loop = Loop(f"ticker of {line.place.shown}", ticker.tick, self.config.logger, self.config.longest_pause)
         ticker.wake = loop.wake
         placement = self.placements[line] = Placement(self.id, line, self.neighbours, ticker, self.worker.clock)
-        ticker.saw_placed = lambda: self.neighbours.saw(line.queue, True)
+        ticker.saw_placed = lambda: self.neighbours.saw(line.queue, line.place.name, True)
         self._caretaker.add(line)
-        loops = [
-            loop,
-            Loop(f"ring of {line.place.shown}", placement.tick, self.config.logger, self.config.longest_pause),
-        ]
-        self._loops += loops
-        return loops
+        ring = Loop(f"ring of {line.place.shown}", placement.tick, self.config.logger, self.config.longest_pause)
+        self._rings.append(ring)
+        self._loops += [loop, ring]
+        return [loop, ring]
 
     def _is_placing(self) -> None:
         """The first schedules of the ring were met: others are to know of them, and this node of the others."""
@@ -118,7 +122,7 @@ class Node:
         added = self.worker.add_lines()
         loops = [loop for line in added for loop in self._attend(line)]
         assert self._loop is not None
-        self._services += [self._loop.create_task(loop.run()) for loop in loops]
+        self._services |= {loop: self._loop.create_task(loop.run()) for loop in loops}
         self.worker.run_lines(added)
 
     def serve(self, name: str, tick: Callable[[], Awaitable[float | None]]) -> None:
@@ -131,7 +135,7 @@ class Node:
             NodeRecord(
                 self.id, socket.gethostname(), os.getpid(), self.version, self.config.app, self.config.queues,
                 self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(), tzdata_version(),
-                self.manifest, self.heartbeat.ttl, tuple(sorted(self.neighbours.placing)),
+                self.manifest, self.heartbeat.ttl, tuple(self.neighbours.placing),
             )
         )  # fmt: skip
 
@@ -140,7 +144,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self.worker.state = state
         self._thread.start()
-        self._services = [self._loop.create_task(service.run()) for service in self._loops]
+        self._services = {service: self._loop.create_task(service.run()) for service in self._loops}
         self.worker.start()
         self.config.logger.info(
             "node %s serves %s with %d slots", self.id[:8], ", ".join(self.config.queues), self.config.concurrency
@@ -152,12 +156,25 @@ class Node:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
             self._loop.call_soon_threadsafe(self.worker.renewed, news)
 
+    async def _leave_rings(self) -> None:
+        """Fire no more by the ring, and know what was leased so: its lines can still settle that."""
+        for ring in self._rings:
+            ring.stop()
+        if self._services:
+            await asyncio.wait([self._services[ring] for ring in self._rings], timeout=STOP_RINGS)
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(STOP_RINGS):
+                for placement in self.placements.values():
+                    await placement.resolve()
+
     async def stop(self, grace: float | None = None, *, leaving: bool = False) -> None:
         """Stop gracefully: see Worker.stop. Leases are kept to the last."""
+        self.worker.stop_claiming()
+        await self._leave_rings()
         await self.worker.stop(self.config.grace if grace is None else grace, leaving=leaving)
         for service in self._loops:
             service.stop()
-        await asyncio.gather(*self._services)
+        await asyncio.gather(*self._services.values())
         self._thread.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self.config.lease)
         self.config.logger.info("node %s has stopped", self.id[:8])

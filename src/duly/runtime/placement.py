@@ -7,8 +7,7 @@ and what the owner has not fired a second after its moment is fired by any node,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,16 +16,15 @@ from duly.core import codec
 from duly.core.job import Claimed, NewJob
 from duly.core.ring import Ring
 from duly.core.schedule import is_placed
-from duly.errors import StoreUncertain
+from duly.errors import StoreUncertain, UnfitJob
 from duly.runtime.alarm import LEAD, until
 from duly.runtime.line import Line
+from duly.runtime.neighbours import Neighbours
 from duly.runtime.ticker import Ticker, plan_due
-from duly.stores.base import MAX_BATCH, Batch, Due, Fired, Firing, JobRecord, ScheduleRecord, Store
+from duly.stores.base import MAX_BATCH, Batch, Due, Fired, Firing, JobRecord, Renewal, ScheduleRecord, Sizes
 
-LOOK_SECONDS = 15.0
-"""How often a node looks who else is there, while no schedule is placed by the ring."""
-CLOSE_SECONDS = 3.0
-"""How often it looks when some are, and says that it lives."""
+SLEEP_SECONDS = 3.0
+"""The longest sleep between two calls; so old may be what is known of the store's clock."""
 WALK_SECONDS, WALK_SHARE = 10.0, 50
 """A walk through the schedules is followed by so much time without one, or by so many times its own time if that is more."""
 FIRST_WALK = 20_000
@@ -34,90 +32,8 @@ FIRST_WALK = 20_000
 PAGE = 200
 BATCH = 100
 """Schedules fired in one step."""
-AGAIN_MS = 500
-"""After how long one that another node has changed meanwhile, or that waits for its run, is read again."""
-
-
-class Serving(Protocol):
-    """A node, as it publishes itself."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def queues(self) -> Sequence[str]: ...
-
-    @property
-    def placing(self) -> Sequence[str]: ...
-
-
-def ring_of(nodes: Iterable[Serving], queue: str) -> Ring:
-    """The nodes that serve a queue, each with an equal part of its schedules."""
-    return Ring(node.id for node in nodes if queue in node.queues)
-
-
-class Neighbours:
-    """Who else is there, and in which queues there are schedules that are placed by the ring. A service of a node."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._nodes: list[Serving] = []
-        self._rings: dict[str, Ring] = {}
-        self.placing: frozenset[str] = frozenset()
-        """Queues in which this node has seen such schedules; it tells the others."""
-        self._told: frozenset[str] = frozenset()
-        self.begins: Callable[[], None] = lambda: None
-        """Called when such a schedule is seen in a queue that had none."""
-
-    async def tick(self) -> float:
-        """Look; returns the seconds until the next time."""
-        registry = await self._store.registry()
-        nodes = [node for packed in registry.nodes.values() if (node := _read(packed)) is not None]
-        if [(node.id, node.queues) for node in nodes] != [(node.id, node.queues) for node in self._nodes]:
-            self._rings = {}
-        self._nodes = nodes
-        self._told = frozenset(queue for node in nodes for queue in node.placing)
-        return CLOSE_SECONDS if self.is_placing else LOOK_SECONDS
-
-    def ring(self, queue: str) -> Ring:
-        """By what is known now; the same object as long as that is the same."""
-        if queue not in self._rings:
-            self._rings[queue] = ring_of(self._nodes, queue)
-        return self._rings[queue]
-
-    def are_placed(self, queue: str) -> bool:
-        """Whether the queue has such schedules, as far as any node knows."""
-        return queue in self.placing or queue in self._told
-
-    @property
-    def is_placing(self) -> bool:
-        """Whether any queue has such schedules, as far as any node knows."""
-        return bool(self.placing or self._told)
-
-    def saw(self, queue: str, placed: bool) -> None:
-        """What a look at the schedules of a queue has shown."""
-        is_news = placed and not self.are_placed(queue)
-        self.placing = self.placing | {queue} if placed else self.placing - {queue}
-        if is_news:
-            self.begins()
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """What is read here of what a node publishes (`NodeRecord`)."""
-
-    id: str
-    queues: tuple[str, ...]
-    placing: tuple[str, ...] = ()
-
-
-_decode = msgspec.msgpack.Decoder(_Record).decode
-
-
-def _read(packed: bytes) -> Serving | None:
-    try:
-        return _decode(packed)
-    except msgspec.MsgspecError:
-        return None  # of a newer duly
+AGAIN_MS, HELD_MS = 500, 3_000
+"""After how long one that another node has changed meanwhile is read again; and one that waits for its run."""
 
 
 class Placement:
@@ -128,33 +44,35 @@ class Placement:
         self._ring: Ring | None = None
         self._placed: dict[str, int] = {}  # id -> its next moment
         self._owned: set[str] = set()
-        self._walk_at, self._offset = float("-inf"), 0.0
+        self._walk_at, self._offset, self._measured = float("-inf"), 0.0, float("-inf")
         self._doubt: list[Firing] = []
         self._is_new = True
 
     async def tick(self) -> float:
         """Fire what is due of the schedules that this node owns; returns the seconds until the next call."""
         if self._doubt:
-            await self._resolve()
+            await self.resolve()
         if self._is_new:
-            if 0 < (await self.line.shard.sizes()).schedules <= FIRST_WALK:
+            if 0 < (await self._measure()).schedules <= FIRST_WALK:
                 await self._walk()
             self._is_new = False
         if not self._neighbours.are_placed(self.line.queue):
             self._placed, self._owned, self._walk_at = {}, set(), float("-inf")
-            return CLOSE_SECONDS
+            return SLEEP_SECONDS
         if self._clock.monotonic() >= self._walk_at:
             await self._walk()
         ring = self._neighbours.ring(self.line.queue)
         if ring is not self._ring:
             self._ring = ring
             self._owned = {id for id in self._placed if self._owns(id)}
-        soon = self._now() + int(4000 * LEAD)
-        due = sorted((moment, id) for id in self._owned if (moment := self._placed[id]) <= soon)[:BATCH]
-        if due:
-            await self._fire([id for _, id in due], due[-1][0])
+        if self._clock.monotonic() >= self._measured + SLEEP_SECONDS:
+            await self._measure()
+        if due := self._due():
+            await self._measure()  # the clock of the store decides
+            if due := self._due():
+                await self._fire([id for _, id in due], due[-1][0])
         following = self.following
-        pause = min(CLOSE_SECONDS, self._walk_at - self._clock.monotonic())
+        pause = min(SLEEP_SECONDS, self._walk_at - self._clock.monotonic())
         if following is not None:
             pause = min(pause, following / 1000 - self._offset - 2 * LEAD - self._clock.monotonic())
         return max(0.0, pause)
@@ -164,6 +82,11 @@ class Placement:
         """The next moment (ms) of the schedules that this node owns, as far as it knows."""
         return min((self._placed[id] for id in self._owned), default=None)
 
+    def _due(self) -> list[tuple[int, str]]:
+        """What is due now, or in a moment."""
+        soon = self._now() + int(4000 * LEAD)
+        return sorted((moment, id) for id in self._owned if (moment := self._placed[id]) <= soon)[:BATCH]
+
     def _owns(self, id: str) -> bool:
         ring = self._ring
         return ring is not None and self.node in ring.weights and ring.owner(id) == self.node
@@ -171,9 +94,8 @@ class Placement:
     # the schedules
 
     async def _walk(self) -> None:
-        """Find the schedules that are placed by the ring, and the time of the store."""
+        """Find the schedules that are placed by the ring."""
         begun = self._clock.monotonic()
-        now, asked = (await self.line.shard.sizes()).now, self._clock.monotonic()
         placed: dict[str, int] = {}
         has_any, cursor = False, ""
         while True:
@@ -185,9 +107,8 @@ class Placement:
             cursor = page.cursor
             if not cursor:
                 break
-        self._offset = now / 1000 - (begun + asked) / 2
         self._placed, self._owned = placed, {id for id in placed if self._owns(id)}
-        self._neighbours.saw(self.line.queue, has_any)
+        self._neighbours.saw(self.line.queue, self.line.place.name, has_any)
         took = self._clock.monotonic() - begun
         self._walk_at = self._clock.monotonic() + max(WALK_SECONDS, WALK_SHARE * took)
 
@@ -196,6 +117,14 @@ class Placement:
             placed[record.id] = record.next
         else:
             placed.pop(record.id, None)
+
+    async def _measure(self) -> Sizes:
+        """Read the clock of the store."""
+        begun = self._clock.monotonic()
+        sizes = await self.line.shard.sizes()
+        self._measured = self._clock.monotonic()
+        self._offset = sizes.now / 1000 - (begun + self._measured) / 2
+        return sizes
 
     def _now(self) -> int:
         """By the clock of the store, as it was read last; ms."""
@@ -211,53 +140,69 @@ class Placement:
             return  # a clock that is moved by hand
         now = max(self._now(), moment)
         due = [record for record in records if self._placed[record.id] <= now]
-        firings, reserved = self._leasing(plan_due(Due(now, due)))
-        granted: list[tuple[Firing, int]] = []
-        sent = self._clock.monotonic()
+        planned = plan_due(Due(now, due))
+        for firing in planned:
+            if firing.waits:  # the end of its run asks for the look
+                self._placed[firing.id] = now + HELD_MS
+        firings, reserved = self._leasing([firing for firing in planned if not firing.waits])
+        answers = await self._write(firings, reserved)
+        for firing, answer in zip(firings, answers, strict=True):
+            if isinstance(answer, int):
+                self.line.worker.admit(self.line, Batch(answer, now, [_claimed(job, now) for job in firing.jobs]))
+        self._heed(firings, answers, now)
+        for id in {record.id for record in due} - {firing.id for firing in planned}:
+            self._forget(id)  # a newer duly defined it: a newer node fires it
+
+    async def _write(self, firings: list[Firing], reserved: int) -> list[Fired]:
+        """The answers; slots that no job was leased for are given back. After a fault what was leased is in doubt."""
+        taken, sent = 0, self._clock.monotonic()
         try:
             answers = await self._ticker.write(firings)
-            if self._clock.monotonic() - sent > self.line.worker.config.lease / 2:
+            shortest = min((firing.lease for firing in firings if firing.lease), default=0)
+            if shortest and self._clock.monotonic() - sent > shortest / 2000:
                 raise StoreUncertain("the answer to a fire was read too late: what it leased may be another's by now")
-            granted = [(f, answer) for f, answer in zip(firings, answers, strict=True) if isinstance(answer, int)]
-        except StoreUncertain:
+            taken = sum(len(f.jobs) for f, answer in zip(firings, answers, strict=True) if isinstance(answer, int))
+        except BaseException:
             self._doubt += [firing for firing in firings if firing.lease]
             raise
         finally:
-            self.line.worker.slots.release(reserved - sum(len(firing.jobs) for firing, _ in granted))
-        for firing, fence in granted:
-            self.line.worker.admit(self.line, Batch(fence, now, [_claimed(job, now) for job in firing.jobs]))
-        self._heed(
-            records, dict(zip((firing.id for firing in firings), zip(firings, answers, strict=True), strict=True)), now
-        )
+            self.line.worker.slots.release(reserved - taken)
+        return answers
 
-    def _heed(self, records: Sequence[ScheduleRecord], written: Mapping[str, tuple[Firing, Fired]], now: int) -> None:
+    def _heed(self, firings: Sequence[Firing], answers: Sequence[Fired], now: int) -> None:
         """When each is to be looked at next."""
-        for record in records:
-            firing, answer = written.get(record.id, (None, ""))
-            if firing is None and self._placed[record.id] <= now:
-                self._forget(record.id)  # a newer duly defined it: a newer node fires it
-            elif firing is None:
-                continue
-            elif answer == "stale" or (firing.next is not None and firing.next <= now and not firing.jobs):
-                self._placed[record.id] = now + AGAIN_MS
+        for firing, answer in zip(firings, answers, strict=True):
+            if answer == "stale" or (firing.next is not None and firing.next <= now and not firing.jobs):
+                self._placed[firing.id] = now + AGAIN_MS
             elif firing.next is None or firing.pause is not None:
-                self._forget(record.id)
+                self._forget(firing.id)
             else:
-                self._placed[record.id] = firing.next
-        if any(firing.jobs and answer == "fired" for firing, answer in written.values()):
+                self._placed[firing.id] = firing.next
+        if any(firing.jobs and answer == "fired" for firing, answer in zip(firings, answers, strict=True)):
             self.line.rouse()
 
     async def _read(self, ids: Sequence[str]) -> list[ScheduleRecord]:
         """Schedules as they are now; those that are gone, or paused, are not waited for any more."""
         page = await self.line.shard.schedules(ids, "", len(ids))
         records = [record for record in page.items if record is not None and is_placed(record.definition)]
+        ghosts = await self._haunted(records)
         found = {record.id: record for record in records}
         for id in ids:
             if id in found:
                 self._note(self._placed, found[id])
-            if id not in found or id not in self._placed:
+            if id not in found or id not in self._placed or id in ghosts:
                 self._forget(id)
         return [record for record in records if record.id in self._placed]
+
+    async def _haunted(self, records: Sequence[ScheduleRecord]) -> set[str]:
+        """Schedules with a living run that has vanished: `due` sees to these, when their look has come."""
+        live = [(id, record.id) for record in records for id in record.live]
+        gone: set[str] = set()
+        for first in range(0, len(live), MAX_BATCH):
+            part = live[first : first + MAX_BATCH]
+            found = await self.line.shard.get([id for id, _ in part])
+            gone |= {schedule for (_, schedule), job in zip(part, found, strict=True) if _has_vanished(job)}
+        return gone
 
     def _forget(self, id: str) -> None:
         self._placed.pop(id, None)
@@ -276,33 +221,48 @@ class Placement:
 
     def _lease_of(self, job: NewJob) -> int:
         """In ms; 0 if this node cannot run it."""
-        worker, envelope = self.line.worker, codec.decode(job.body)
-        handler = worker.handlers.find(envelope.task)
-        if handler is None or not worker.claiming:
+        worker = self.line.worker
+        try:
+            envelope = codec.decode(job.body)
+            handler = worker.handlers.find(envelope.task)
+            if handler is None or not worker.claiming:
+                return 0
+            policy = handler.policy_for(envelope.options)
+        except UnfitJob:
             return 0
-        policy = handler.policy_for(envelope.options)
         return int(policy.lease * 1000) if policy.lease else worker.config.lease_ms
 
-    async def _resolve(self) -> None:
+    async def resolve(self) -> None:
         """Write again what was perhaps written, so that no late copy of it can be; and run what was leased to this node."""
         while self._doubt:
             firings = self._doubt[:BATCH]
             await self._ticker.write([msgspec.structs.replace(firing, lease=0) for firing in firings])
-            for first in range(0, len(ids := [job.id for firing in firings for job in firing.jobs]), MAX_BATCH):
-                records = await self.line.shard.get(ids[first : first + MAX_BATCH])
-                self._take([record for record in records if record is not None])
+            ids = [job.id for firing in firings for job in firing.jobs]
+            for first in range(0, len(ids), MAX_BATCH):
+                await self._take(await self.line.shard.get(ids[first : first + MAX_BATCH]))
             del self._doubt[: len(firings)]
-        self.line.rouse()
+            self.line.rouse()
 
-    def _take(self, records: Sequence[JobRecord]) -> None:
-        now = self._now()
-        for record in records:
-            if (record.state, record.node) == ("leased", self.node) and record.id not in self.line.runs:
-                self.line.worker.slots.release(-1)
-                job = Claimed(
-                    record.id, record.body, record.enqueued_at, record.priority, cancelled=record.cancel_asked
-                )
-                self.line.worker.admit(self.line, Batch(record.fence, now, [job]))
+    async def _take(self, records: Sequence[JobRecord | None]) -> None:
+        """Run what this node holds and does not know of; its leases are renewed first, for time has passed."""
+        worker, runs, now = self.line.worker, self.line.runs, self._now()
+        held = [
+            record for record in records if record is not None and (record.state, record.node) == ("leased", self.node)
+        ]
+        held = [record for record in held if record.id not in runs]
+        renewals = [Renewal(record.id, record.fence, worker.config.lease_ms, None) for record in held]
+        answers = await self.line.shard.renew(renewals) if renewals else []
+        for record, answer in zip(held, answers, strict=True):
+            if answer == "taken" or record.id in runs:
+                continue
+            worker.slots.release(-1)
+            cancelled = record.cancel_asked or answer == "cancel asked"
+            job = Claimed(record.id, record.body, record.enqueued_at, record.priority, cancelled=cancelled)
+            worker.admit(self.line, Batch(record.fence, now, [job]))
+
+
+def _has_vanished(job: JobRecord | None) -> bool:
+    return job is None or job.state in ("dead", "ended")
 
 
 def _claimed(job: NewJob, now: int) -> Claimed:

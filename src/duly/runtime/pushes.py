@@ -36,19 +36,26 @@ class Pushes:
         """Whether what is known of the job may lie where it would have been pushed to before the map changed."""
         return bool(self._shards.former(queue, job))
 
-    async def enqueue(self, queue: str, job: NewJob) -> Answer:
-        """Keep one job. Raises what `Producer.push` raises."""
+    async def enqueue(self, queue: str, job: NewJob, until: float | None = None) -> Answer:
+        """Keep one job. Raises what `Producer.push` raises. until: when to stop waiting for former places, by the clock's
+        monotonic time, for many that wait one after the other."""
+        until = self.patience if until is None else until
         while True:
             try:
-                if self.is_known_before(queue, job) and (found := await self._known(queue, job)) is not None:
+                if self.is_known_before(queue, job) and (found := await self._known(queue, job, until)) is not None:
                     return found
                 return await self.producer(queue, job).push(job)
             except StaleMap:
                 continue  # the map was read again: it changes a few times in the life of an application
 
-    async def _known(self, queue: str, job: NewJob) -> Answer | None:
+    @property
+    def patience(self) -> float:
+        """Until when a push that begins now may wait, by the clock's monotonic time."""
+        return self._clock.monotonic() + self._push_timeout
+
+    async def _known(self, queue: str, job: NewJob, until: float) -> Answer | None:
         """What is known of a job where it would have been pushed to before; a server that is away is waited for."""
-        until, backoff = self._clock.monotonic() + self._push_timeout, Backoff(LONGEST_PAUSE)
+        backoff = Backoff(LONGEST_PAUSE)
         while True:
             try:
                 return await Mover(self._shards).before(queue, job)

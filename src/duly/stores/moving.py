@@ -221,6 +221,8 @@ async def move_all(shards: Shards, remember_ms: int, moved: Callable[[int], None
     if present.epoch != shards.map.epoch:  # changed in between: what is swept now is not what that asks for
         return 1
     registry = await store.registry()
+    if any(not former.until and former.servers > store.servers for former in present.was):
+        return 1  # some of it lies on servers that this list does not have: who has them is to move it
     remembered = [former for former in present.was if not 0 < former.until <= registry.now]
     if len(remembered) == len(present.was) and not present.is_moving:
         return 0

@@ -105,8 +105,10 @@ class WholeQueue:
         """Where a walk stands: the shards, the number of the one that it is in, past them all if there are fewer by now, and
         the cursor within it. A walk begins with the shards that there are."""
         number, _, inner = cursor.partition(" ")
-        shards = self.shards if cursor else (await self._present()).shards
-        return shards, int(number or 0), inner
+        if not cursor:
+            present = await self._present()
+            self._belonging, self._places, self._at = present._belonging, present._places, present._at
+        return self.shards, int(number or 0), inner
 
     async def sizes(self) -> Sizes:
         """Sums; paused if every shard is."""

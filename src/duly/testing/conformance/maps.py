@@ -14,7 +14,7 @@ from duly.errors import StaleMap
 from duly.stores.base import Settlement, Shard, Store
 from duly.stores.capabilities import Mapped
 from duly.testing.conformance.kit import Client, Node, Suite, is_unknown, job, known, now_ms, schedule
-from duly.testing.conformance.moves import movable
+from duly.testing.conformance.moves import THERE, movable, move
 from duly.testing.conformance.plans import plan
 
 if TYPE_CHECKING:
@@ -158,6 +158,16 @@ class MapSuite(Suite):
         assert await movable(shard).lasts() == first
         await client.push(job("f", unique=Hold("o", "time", 9_000_000)))
         assert await movable(shard).lasts() >= until + 4_000_000
+
+    async def test_a_key_that_is_held_for_a_time_counts_where_its_job_has_moved(
+        self, shard: Shard, store: Store, clock: ManualClock
+    ) -> None:
+        await Client(shard).push(job("a", unique=Hold("m", "time", 5_000_000)), job("b", unique=Hold("k")))
+        there = store.shard(THERE)
+        await move(shard, there, "b")
+        assert await movable(there).lasts() == 0
+        await move(shard, there, "a")
+        assert await movable(there).lasts() >= now_ms(clock) + 5_000_000
 
     async def test_a_shard_says_until_when_results_are_kept(self, shard: Shard, clock: ManualClock) -> None:
         await Client(shard).push(job("a"), job("b"))

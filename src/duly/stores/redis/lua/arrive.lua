@@ -1,8 +1,8 @@
 -- Keep what comes from another shard as it was there; a repeat of (name, n) writes nothing.
--- KEYS jobs pending dead attempts errors progress unique schedules ticks clients wake
+-- KEYS jobs pending dead attempts errors progress unique schedules ticks clients wake meta
 -- ARGV now_us name n, the number of schedules, then per schedule: id value look; then per job: id state score value counts error unique progress
 -- Returns the number written; an id that is here already stays as it is
--- include time record wake
+-- include time record wake lasting
 local name, n = ARGV[2], tonumber(ARGV[3])
 local last = tonumber(string.match(redis.call('HGET', clients, name) or '-1', '^(-?%d+)'))
 if n <= last then
@@ -37,6 +37,10 @@ while i <= #ARGV do
     end
     if hold ~= '' then
       redis.call('HSETNX', unique, key, hold)
+      local free_at = string.match(hold, '^time (%d+) ')
+      if free_at then
+        note_lasting(tonumber(free_at))
+      end
     end
   end
 end
