@@ -62,6 +62,7 @@ class Settings:
     pauses: tuple[float, float] = (0.5, 3.0)
     lasting: tuple[float, float] = (0.3, 8.0)
     settled: float = 10.0
+    has_journals: bool = True
 
 
 class Grant(NamedTuple):
@@ -98,7 +99,9 @@ class Machines:
         scheme = "http" if self.settings.driver == "etcd" else "redis"
         url = f"{scheme}://{HOST}:{self.doors.ports[n]}"
         log = self.folder / f"{n}-{self._starts:03}.log"
-        words = (self.settings.driver, url, str(self.ledger.path), str(self.settings.names), str(self.settings.timeout))
+        settings = self.settings
+        journal = str(self.folder / f"{n}.journal") if settings.has_journals else ""
+        words = (settings.driver, url, str(self.ledger.path), str(settings.names), str(settings.timeout), journal)
         return NodeProcess(log, "-m", "tests.chaos.cron_node", *words).start()
 
     async def trouble(self, n: int, kind: str, seconds: float) -> None:
@@ -310,9 +313,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--names", type=int, default=200)
+    parser.add_argument(
+        "--without-journals", action="store_true", help="what is killed in the middle of a claim is lost"
+    )
     args = parser.parse_args()
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
-    settings = Settings(args.driver, args.seconds, seed, args.nodes, args.names)
+    settings = Settings(args.driver, args.seconds, seed, args.nodes, args.names, has_journals=not args.without_journals)
     folder = Path(tempfile.mkdtemp(prefix="duly-cron-"))
     say(f"{args.driver}, {args.seconds:g} s, {args.nodes} nodes, {args.names} names, seed {seed}, evidence in {folder}")
     return conclude(asyncio.run(chaos(settings, folder)), folder)

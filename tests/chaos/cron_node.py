@@ -1,4 +1,7 @@
-"""One node of the pool under chaos: `python -m tests.chaos.cron_node KIND URL LEDGER NAMES TIMEOUT`; names tick each second."""
+"""One node of the pool under chaos: `python -m tests.chaos.cron_node KIND URL LEDGER NAMES TIMEOUT JOURNAL`.
+
+Names tick each second. JOURNAL may be empty: there is none then.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,9 @@ class OpenLedger(Ledger):
         os.write(self._file, (json.dumps([what, job, os.getpid(), time.monotonic(), facts]) + "\n").encode())
 
 
-async def main(kind: str, url: str, ledger: Ledger, names: int, timeout: float) -> None:
+async def main(kind: str, url: str, ledger: Ledger, names: int, timeout: float, journal: str) -> None:
     driver: Driver = DRIVERS[kind](url, timeout=timeout)
-    cron = Cron(NodePool(driver))
+    cron = Cron(NodePool(driver), journal=journal or None)
 
     async def run(tick: Tick) -> None:
         ledger.write("tick", tick.name, second=round(tick.nominal), late=time.time() - tick.nominal)
@@ -65,4 +68,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each call
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main(sys.argv[1], sys.argv[2], OpenLedger(Path(sys.argv[3])), int(sys.argv[4]), float(sys.argv[5])))
+        kind, url, path, names, timeout, journal = sys.argv[1:]
+        runner.run(main(kind, url, OpenLedger(Path(path)), int(names), float(timeout), journal))

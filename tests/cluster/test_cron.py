@@ -49,11 +49,11 @@ class Faulty(LocalDriver):
         self._check("marks")
         return await super().marks(names)
 
-    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def claim(self, ticks: Sequence[tuple[str, int]], member: str = "") -> list[Claim | None]:
         self.on_claim(len(ticks))
         await asyncio.sleep(0.001)
         self._check("claim")
-        answer = await super().claim(ticks)
+        answer = await super().claim(ticks, member)
         self._lose("claim")
         await asyncio.sleep(0.001)
         return answer
@@ -327,15 +327,15 @@ def test_what_was_granted_in_doubt_runs_though_its_node_is_out_of_the_pool() -> 
     played(course)
 
 
-def test_ten_ticks_are_claimed_together_and_begin_before_the_next_are_claimed() -> None:
+def test_fifty_ticks_are_claimed_together_and_begin_before_the_next_are_claimed() -> None:
     async def course(world: World) -> None:
-        await world.node("a", [f"job {n}" for n in range(35)])
+        await world.node("a", [f"job {n}" for n in range(130)])
         asked: list[tuple[int, int]] = []  # how many ticks were asked for, and how many had begun
         await asyncio.sleep(1.5 - world.clock.epoch_us() % 1_000_000 / 1e6)
         world.ran.clear()
         world.drivers["a"].on_claim = lambda size: asked.append((size, world.ran.total()))
         await asyncio.sleep(1)
-        assert asked == [(10, 0), (10, 10), (10, 20), (5, 30)]
+        assert asked == [(50, 0), (50, 50), (30, 100)]
 
     played(course)
 

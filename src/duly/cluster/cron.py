@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from duly.cluster.cronjob import CronJob, Tick, takes_argument
+from duly.cluster.journal import Journal
 from duly.cluster.members import CLAIM_KEPT_MS, MOST_CLAIMS, Claim, Members
 from duly.cluster.pool import NodePool
 from duly.core.job import duration, text
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 CATCH_UP = 60.0
 GRACE = 30.0
-TOGETHER = 10
-"""Ticks in one claim. A node that is killed while a claim is on its way loses what it is for: one by one there would be as many
-such moments as ticks, and all at once all would be lost in one."""
+TOGETHER = 50
+"""Ticks in one claim. A node that is killed while a claim is on its way loses what it is for, unless it has a journal: one by one
+there would be as many such moments as ticks."""
 CALLS = 100
 """Claims that are made one after the other; of more ticks than those are for, more travel together."""
 MOST_AT_ONCE = 1_000
@@ -47,44 +48,22 @@ IN_TURN = 6
 """After the next node in the order of the ring, each further one waits this part of the time-out longer."""
 
 
-class Tick(NamedTuple):
-    """What a function that takes an argument is given. nominal: when it was due, in epoch seconds."""
-
-    name: str
-    nominal: float
-
-
-@dataclass(eq=False)
-class CronJob:
-    """A name and what is known of its ticks, in ms. mark: the last that was taken; doubt: one whose claim was not answered."""
-
-    name: str
-    trigger: Trigger
-    run: Callable[[Tick], Awaitable[None]]
-    mark: int
-    doubt: int | None = None
-    runs: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def latest(self, now: int) -> int | None:
-        """The last moment that is due and was not taken, as far as is known here."""
-        moment = self.trigger.before(now + 1, 0)
-        return moment if moment is not None and moment > self.mark else None
-
-
 class Cron:
     """Functions that run by the clock, each tick on one node of the pool. The same jobs are added on every node.
 
     timezone: of cron expressions given as text. catch_up: ticks that were missed because no node could claim them run late,
-    unless they are older than this (seconds).
+    unless they are older than this (seconds). journal: a file of this process alone, by which the one that follows it on
+    its machine runs what it had claimed and not begun when it was killed.
     """
 
     def __init__(
         self, pool: NodePool, *, timezone: str = "UTC", catch_up: float = CATCH_UP, logger: logging.Logger | None = None,
-        threads: int | None = None,
+        threads: int | None = None, journal: str | os.PathLike[str] | None = None,
     ) -> None:  # fmt: skip
         self.pool, self.timezone, self.logger = pool, timezone, logger or pool.logger
         self._catch_up = int(duration("catch_up", catch_up) * 1000)
         self._jobs: dict[str, CronJob] = {}
+        self._journal = Journal(journal) if journal is not None else None
         self._count, self._threads = threads, ThreadPoolExecutor(threads, "duly-cron")
         self._sorted: tuple[Members, list[CronJob], list[CronJob]] | None = None
         self._loop = self._looping()
@@ -134,32 +113,44 @@ class Cron:
         moment = self._jobs[name].trigger.after(self._now(), 0)
         return None if moment is None else moment / 1000
 
-    def _runner(self, fn: Callable[..., Any]) -> Callable[[Tick], Awaitable[None]]:
+    def _runner(self, fn: Callable[..., Any]) -> Callable[[Tick, int], Awaitable[None]]:
         if not callable(fn):
             raise InvalidOption(f"fn={fn!r}: give a function")
-        takes_tick, is_awaited = _takes_argument(fn), is_async(fn)
+        takes_tick, is_awaited = takes_argument(fn), is_async(fn)
 
-        async def run(tick: Tick) -> None:
-            args = (tick,) if takes_tick else ()
+        def begin(tick: Tick, moment: int) -> Any:
+            self._note_begin(tick.name, moment)
+            return fn(tick) if takes_tick else fn()
+
+        async def run(tick: Tick, moment: int) -> None:
             if is_awaited:
-                await fn(*args)
+                await begin(tick, moment)
             else:
-                await asyncio.get_running_loop().run_in_executor(self._threads, fn, *args)
+                await asyncio.get_running_loop().run_in_executor(self._threads, begin, tick, moment)
 
         return run
 
     # life
 
     async def start(self) -> None:
-        """Join the pool, and begin. Raises StoreError if the place where its members meet cannot be reached."""
-        await self.pool.start()
+        """Join the pool, and begin. Raises StoreError if the place where its members meet cannot be reached;
+        ConfigurationError if the journal cannot be used."""
+        if self._journal is not None:
+            self._journal.open()
+        try:
+            await self.pool.start()
+        except BaseException:
+            self._close_journal()
+            raise
         try:
             await self._ask_the_time()
             for job in self._jobs.values():
                 job.mark = self._now()
             await self._read_marks(list(self._jobs.values()))
+            await self._recover()
         except BaseException:
             await self.pool.stop()
+            self._close_journal()
             raise
         self._tasks = [asyncio.create_task(self._loop.run()), asyncio.create_task(self._follow())]
 
@@ -184,6 +175,36 @@ class Cron:
             await asyncio.gather(*late, return_exceptions=True)
         self._threads.shutdown(wait=False)
         self._threads = ThreadPoolExecutor(self._count, "duly-cron")
+        self._close_journal()
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    def _note_begin(self, name: str, moment: int) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.begin(name, moment)
+            except OSError as error:  # it is this node's all the same
+                self.logger.warning("cron job %s: the journal: %s", name, error)
+
+    async def _recover(self) -> None:
+        """Run what the process before this one had claimed and not begun."""
+        if self._journal is None:
+            return
+        least, begun = self._now() - CLAIM_KEPT_MS, frozenset(self._journal.begun)
+        for member, ticks in list(self._journal.asked):
+            open_ticks = [tick for tick in ticks if tick[0] in self._jobs and tick[1] > least and tick not in begun]
+            claims = await self.pool.driver.claim(open_ticks, member) if open_ticks else []
+            for (name, moment), claim in zip(open_ticks, claims, strict=True):
+                job = self._jobs[name]
+                missed = (
+                    [] if claim is None else [at for at in self._granted(job, claim, moment) if (name, at) not in begun]
+                )
+                for nominal in missed:
+                    self.logger.warning("cron job %s: the tick at %.3f is run after a kill", name, nominal / 1000)
+                    self._begin(job, nominal)
+                job.mark = max(job.mark, moment) if claim is not None else job.mark
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -308,8 +329,12 @@ class Cron:
         size = min(MOST_CLAIMS, max(TOGETHER, -(-len(ticks) // CALLS)))
         for first in range(0, len(ticks), size):
             part = ticks[first : first + size]
+            asked = [(job.name, moment) for job, moment in part]
+            if self._journal is not None:
+                self._journal.forget(lambda moment: moment > self._now() - CLAIM_KEPT_MS)
+                self._journal.ask(self.pool.me.id, asked)
             try:
-                claims = await self.pool.driver.claim([(job.name, moment) for job, moment in part])
+                claims = await self.pool.driver.claim(asked)
             except StoreUncertain:
                 for job, moment in part:
                     job.doubt = moment
@@ -334,25 +359,12 @@ class Cron:
         yield moment
 
     def _begin(self, job: CronJob, nominal: int) -> None:
-        run = asyncio.create_task(self._run(job, Tick(job.name, nominal / 1000)))
+        run = asyncio.create_task(self._run(job, nominal))
         job.runs.add(run)
         run.add_done_callback(job.runs.discard)
 
-    async def _run(self, job: CronJob, tick: Tick) -> None:
+    async def _run(self, job: CronJob, nominal: int) -> None:
         try:
-            await job.run(tick)
+            await job.run(Tick(job.name, nominal / 1000), nominal)
         except Exception:
-            self.logger.exception("cron job %s: the tick at %.3f failed", job.name, tick.nominal)
-
-
-def _takes_argument(fn: Callable[..., Any]) -> bool:
-    """Whether a function can be given the tick. Raises InvalidOption if it needs more."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # written in C: without one
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
-        raise InvalidOption(f"{fn!r} needs {len(needed)} arguments: a job is given its Tick, or nothing")
-    return bool(needed) or (bool(positional) and positional[0].name == "tick")
+            self.logger.exception("cron job %s: the tick at %.3f failed", job.name, nominal / 1000)

@@ -298,12 +298,12 @@ class EtcdDriver:
 
     # ticks
 
-    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def claim(self, ticks: Sequence[tuple[str, int]], member: str = "") -> list[Claim | None]:
         """As many in one transaction as etcd takes; each in one of its own if others claim them at the same time."""
         claims: list[Claim | None] = []
         for part in _parts(ticks):
             try:
-                claims += await self._claim(part)
+                claims += await self._claim(part, member or self._me.id)
             except StoreError as error:
                 if isinstance(error, StoreRefused):  # perhaps it has forgotten our lease
                     self._ticks_until = float("-inf")
@@ -312,7 +312,7 @@ class EtcdDriver:
                 raise StoreUncertain(f"of {len(ticks)} claims {len(claims)} were answered: {error}") from error
         return claims
 
-    async def _claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def _claim(self, ticks: Sequence[tuple[str, int]], member: str) -> list[Claim | None]:
         """Of different names, in one step: if their marks are as remembered by one call, else the answer says how they are."""
         lease = await self._lease_of_ticks()
         keys = [self._mark(name) for name, _ in ticks] + [self._tick(name, moment) for name, moment in ticks]
@@ -322,10 +322,10 @@ class EtcdDriver:
         for _ in range(MOST_TRIES if len(ticks) == 1 else TRIES_TOGETHER):
             claims, compare, puts = [], [], []
             for n, ((_, moment), (mark, taken)) in enumerate(zip(ticks, found, strict=True), len(ticks)):
-                claim, is_new = self._answer(moment, mark, taken)
+                claim, is_new = self._answer(moment, mark, taken, member)
                 claims.append(claim)
                 if is_new:
-                    mine = _put(keys[n], f"{self._me.id} {'' if mark is None else mark}", lease=lease)
+                    mine = _put(keys[n], f"{member} {'' if mark is None else mark}", lease=lease)
                     compare += [_is(keys[n - len(ticks)], mark), _is(keys[n], None)]
                     puts += [_put(keys[n - len(ticks)], str(moment)), mine]
             if not puts:
@@ -337,7 +337,7 @@ class EtcdDriver:
             found = self._found(ticks, _values(answer))
         if len(ticks) == 1:
             raise StoreUncertain(f"the tick of {ticks[0][0]!r} at {ticks[0][1]} is asked for by too many at once")
-        return await self._claim_each(ticks)
+        return await self._claim_each(ticks, member)
 
     def _found(self, ticks: Sequence[tuple[str, int]], values: Sequence[str]) -> list[_Found]:
         """What was read of their marks, then of themselves; the marks are remembered."""
@@ -345,9 +345,9 @@ class EtcdDriver:
         self._marks |= {name: mark for (name, _), mark in zip(ticks, marks, strict=True) if mark is not None}
         return list(zip(marks, values[len(ticks) :], strict=True))
 
-    async def _claim_each(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def _claim_each(self, ticks: Sequence[tuple[str, int]], member: str) -> list[Claim | None]:
         """Each in a transaction of its own, side by side."""
-        answers = await asyncio.gather(*(self._claim([tick]) for tick in ticks), return_exceptions=True)
+        answers = await asyncio.gather(*(self._claim([tick], member) for tick in ticks), return_exceptions=True)
         claims = [claim for answer in answers if not isinstance(answer, BaseException) for claim in answer]
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         if not errors:
@@ -356,12 +356,12 @@ class EtcdDriver:
             raise StoreUncertain(f"of {len(ticks)} claims {len(errors)} have no answer: {errors[0]}")
         raise errors[0]
 
-    def _answer(self, moment: int, mark: int | None, taken: str) -> tuple[Claim | None, bool]:
+    def _answer(self, moment: int, mark: int | None, taken: str, member: str) -> tuple[Claim | None, bool]:
         """What a claim is answered if this is so, and whether it has to be written first."""
         if not taken:
             return (Claim(mark), True) if mark is None or mark < moment else (None, False)
         holder, _, before = taken.partition(" ")
-        return Claim(int(before) if before else None) if holder == self._me.id else None, False
+        return Claim(int(before) if before else None) if holder == member else None, False
 
     @property
     def _me(self) -> Member:

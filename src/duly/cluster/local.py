@@ -16,7 +16,7 @@ class Group:
         self.members: dict[str, tuple[Member, int]] = {}  # and until when, in ms
         self.drivers: set[LocalDriver] = set()
         self.marks: dict[str, int] = {}
-        self.ticks: dict[tuple[str, int], tuple[str, int | None]] = {}  # who took it, and the mark before
+        self.ticks: dict[tuple[str, int], tuple[str, int | None, int]] = {}  # who took it, the mark before, and when
 
     def now(self) -> int:
         return self.clock.epoch_us() // 1000
@@ -25,7 +25,7 @@ class Group:
         """Forget those whose time is over, and tell everybody."""
         now = self.now()
         self.members = {id: each for id, each in self.members.items() if each[1] > now}
-        self.ticks = {tick: each for tick, each in self.ticks.items() if tick[1] > now - CLAIM_KEPT_MS}
+        self.ticks = {tick: each for tick, each in self.ticks.items() if each[2] > now - CLAIM_KEPT_MS}
         for driver in self.drivers:
             driver.present.tell(member for member, _ in self.members.values())
 
@@ -64,19 +64,19 @@ class LocalDriver:
     def members(self) -> AsyncIterator[Members]:
         return self.present.read()
 
-    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
-        return [self._claim(name, moment) for name, moment in ticks]
-
-    def _claim(self, name: str, moment: int) -> Claim | None:
+    async def claim(self, ticks: Sequence[tuple[str, int]], member: str = "") -> list[Claim | None]:
         assert self._member is not None, "start it first"
-        holder, before = self.group.ticks.get((name, moment), ("", None))
+        return [self._claim(name, moment, member or self._member.id) for name, moment in ticks]
+
+    def _claim(self, name: str, moment: int, member: str) -> Claim | None:
+        holder, before, _ = self.group.ticks.get((name, moment), ("", None, 0))
         if holder:
-            return Claim(before) if holder == self._member.id else None
+            return Claim(before) if holder == member else None
         mark = self.group.marks.get(name)
         if mark is not None and mark >= moment:
             return None
         self.group.marks[name] = moment
-        self.group.ticks[name, moment] = (self._member.id, mark)
+        self.group.ticks[name, moment] = (member, mark, self.group.now())
         return Claim(mark)
 
     async def marks(self, names: Sequence[str]) -> dict[str, int]:

@@ -64,9 +64,10 @@ class Driver(Protocol):
         true in between, never what is true now. It does not end."""
         ...
 
-    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def claim(self, ticks: Sequence[tuple[str, int]], member: str = "") -> list[Claim | None]:
         """Take ticks, (name, moment in ms) each, every one in one step; at most MOST_CLAIMS. None for one that another member
-        has, or after which a later one was taken. A repeat answers as before, for CLAIM_KEPT_MS."""
+        has, or after which a later one was taken. A repeat answers as before, for CLAIM_KEPT_MS. member: the id of one that is
+        gone, and in whose place this one asks."""
         ...
 
     async def marks(self, names: Sequence[str]) -> dict[str, int]:

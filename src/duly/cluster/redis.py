@@ -68,10 +68,10 @@ class _RedisMembers:
     def members(self) -> AsyncIterator[Members]:
         return self._present.read()
 
-    async def claim(self, ticks: Sequence[tuple[str, int]]) -> list[Claim | None]:
+    async def claim(self, ticks: Sequence[tuple[str, int]], member: str = "") -> list[Claim | None]:
         keys = [self._keys.marks, *(self._keys.tick(name, moment) for name, moment in ticks)]
         words = itertools.chain.from_iterable(ticks)
-        answers = await self._call("tick", keys, self._me.id, CLAIM_KEPT_MS, *words)
+        answers = await self._call("tick", keys, member or self._me.id, CLAIM_KEPT_MS, *words)
         return [None if before is None else Claim(int(before) if before else None) for before in answers]
 
     async def marks(self, names: Sequence[str]) -> dict[str, int]:

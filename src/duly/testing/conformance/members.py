@@ -154,6 +154,17 @@ class MembersSuite:
         assert await take(other, "report", MOMENT) is None
         assert await other.marks(["report"]) == {"report": MOMENT}
 
+    async def test_a_claim_can_be_repeated_in_the_place_of_a_member_that_is_gone(self, make: Make) -> None:
+        gone, follows = await joined(make, "gone"), await joined(make, "follows")
+        await take(gone, "report", MOMENT)
+        await take(gone, "report", MOMENT + 1_000)
+        await follows.claim([("other", MOMENT)])
+        await gone.stop()
+        ticks = [("report", MOMENT), ("report", MOMENT + 1_000), ("other", MOMENT), ("new", MOMENT)]
+        found = [Claim(None), Claim(MOMENT), None, Claim(None)]
+        assert [(await follows.claim([tick], "gone"))[0] for tick in ticks] == found
+        assert await take(follows, "new", MOMENT) is None  # it was taken in the other's place
+
     async def test_the_members_agree_on_the_time(self, make: Make) -> None:
         one, other = await joined(make, "one"), await joined(make, "other")
         first, second, third = await one.now(), await other.now(), await one.now()
