@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from redis import Redis
 
-from duly.cluster import Driver, Group, LocalDriver, Member
+from duly.cluster import Claim, Driver, Group, LocalDriver, Member
 from duly.cluster.etcd import EtcdDriver
 from duly.cluster.redis import RedisDriver, RedisZsetDriver
 from duly.errors import StoreError
+from duly.stores.redis.keys import PoolKeys
 from duly.testing.conformance.members import TIMEOUT, Make, MembersSuite, beating, joined, sees, take
 from tests.conftest import StartServer
 from tests.waiting import eventually
@@ -145,3 +147,55 @@ async def test_a_stop_ends_though_the_server_is_away(start_server: StartServer, 
     await driver.start(Member("one"))
     server.kill()
     await driver.stop()
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------------
+
+KEYS = PoolKeys("duly", "default")
+
+
+async def test_a_sorted_set_keeps_those_who_live_and_ends_with_them(redis_url: str) -> None:
+    dies, leaves, stays = (RedisZsetDriver(redis_url, timeout=seconds) for seconds in (TIMEOUT, 60, 30))
+    members, records = KEYS.members
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+
+        def kept() -> tuple[list[str], list[str]]:
+            return client.zrange(members, 0, -1), sorted(client.hkeys(records))  # type: ignore[return-value]
+
+        await leaves.start(Member("leaves"))
+        await stays.start(Member("stays"))
+        await dies.start(Member("dies"))
+        for key in KEYS.members:
+            assert 60_000 < client.pttl(key) <= 120_000  # type: ignore[operator]
+        await leaves.stop()
+        assert kept() == (["dies", "stays"], ["dies", "stays"])
+
+        async def has_died() -> bool:
+            return list(await stays.look()) == ["stays"]
+
+        await eventually(has_died)
+        before = client.dump(members), client.dump(records)
+        assert await stays.look()
+        assert (client.dump(members), client.dump(records)) == before  # a look writes nothing
+        assert await stays.beat() is True
+        assert kept() == (["stays"], ["stays"])
+        assert client.pttl(members) > 30_000  # type: ignore[operator]
+        client.hdel(records, "stays")
+        assert dict(await stays.look()) == {}
+        client.delete(*KEYS.members)
+        assert await stays.beat() is False
+        assert client.pttl(members) <= 60_000  # type: ignore[operator]
+    await stays.stop()
+    await dies.stop()
+
+
+async def test_a_tick_is_not_taken_twice_when_its_claim_is_forgotten(
+    redis_url: str, kind: Callable[..., Driver], make: Make
+) -> None:
+    one, other = await joined(make, "one"), await joined(make, "other")
+    assert await take(one, "report", 5_000) == Claim(None)
+    with Redis.from_url(redis_url) as client:
+        assert client.delete(KEYS.tick("report", 5_000)) == 1
+    for driver in (one, other):
+        assert await take(driver, "report", 5_000) is None
+    assert await take(other, "report", 5_001) == Claim(5_000)

@@ -65,7 +65,8 @@ class Heartbeat:
         if now >= self._last_beat + min(self._every, self._promised):
             calls.append(self._beat(now))
         await all_of(calls)
-        return min(shortest / RENEWALS_IN_A_LEASE, self._every)
+        spent = self.clock.monotonic() - now  # a slow answer is no reason to renew later
+        return max(0.0, min(shortest / RENEWALS_IN_A_LEASE, self._every) - spent)
 
     @property
     def _every(self) -> float:

@@ -14,8 +14,10 @@ local known = redis.call('ZSCORE', members, member) and 1 or 0
 if ttl > 0 then
   redis.call('ZADD', members, now + ttl, member)
   redis.call('HSET', records, member, ARGV[3])
-  redis.call('PEXPIRE', members, 2 * ttl)
-  redis.call('PEXPIRE', records, 2 * ttl)
+  if redis.call('PTTL', members) < 2 * ttl then -- another one may live longer
+    redis.call('PEXPIRE', members, 2 * ttl)
+    redis.call('PEXPIRE', records, 2 * ttl)
+  end
 elseif ttl == 0 then
   redis.call('ZREM', members, member)
   redis.call('HDEL', records, member)
