@@ -45,19 +45,31 @@ class _Sent:
         left: list[int] = list(range(len(self.chunk)))
         until = pushes.patience
         while left:
-            parts: dict[Producer, list[int]] = {}
-            for i in left:
-                queue, new = self.chunk[i].queue, self.chunk[i].new
-                if pushes.is_known_before(queue, new):
-                    await self._send_one(pushes, i, until)
-                else:
-                    parts.setdefault(pushes.producer(queue, new), []).append(i)
+            parts = await self._part(pushes, left, until)
             left = []
             if len(parts) == 1:  # at once, without tasks of its own
                 left = await self._send_part(*parts.popitem())
             elif parts:
                 moved = await asyncio.gather(*(self._send_part(producer, part) for producer, part in parts.items()))
                 left = [i for part in moved for i in part]
+
+    async def _part(self, pushes: Pushes, left: Sequence[int], until: float) -> dict[Producer, list[int]]:
+        """Which of them travel together; those of which something may be known elsewhere have been sent one by one."""
+        parts: dict[Producer, list[int]] = {}
+        whole: dict[str, list[int] | None] = {}  # queues that lie in one place
+        for i in left:
+            request = self.chunk[i]
+            if request.queue not in whole:
+                only = pushes.only(request.queue)
+                whole[request.queue] = parts.setdefault(only, []) if only is not None else None
+            part = whole[request.queue]
+            if part is not None:
+                part.append(i)
+            elif pushes.is_known_before(request.queue, request.new):
+                await self._send_one(pushes, i, until)
+            else:
+                parts.setdefault(pushes.producer(request.queue, request.new), []).append(i)
+        return parts
 
     async def _send_part(self, producer: Producer, part: list[int]) -> list[int]:
         """One call; what belongs elsewhere by now, and has to be sent again."""

@@ -24,13 +24,22 @@ class Pushes:
 
     def producer(self, queue: str, job: NewJob) -> Producer:
         """Of the shard that a job belongs to. Raises InvalidOption for a queue that cannot be."""
-        key = self._shards.place_of_job(queue, job), self._shards.map.epoch
+        return self._producer(queue, self._shards.place_of_job(queue, job))
+
+    def _producer(self, queue: str, place: Place) -> Producer:
+        key = place, self._shards.map.epoch
         producer = self._producers.get(key)
         if producer is None:
             queue_name(queue)
-            shard = self._shards.at(key[0])
+            shard = self._shards.at(place)
             producer = self._producers[key] = Producer(shard, self._push_timeout, self._clock, self._shards)
         return producer
+
+    def only(self, queue: str) -> Producer | None:
+        """Of a queue that lies in one place, where nothing is remembered of others; None of any other."""
+        if self._shards.remembers or len(self._shards.spread(queue).places) > 1:
+            return None
+        return self._producer(queue, self._shards.spread(queue).places[0])
 
     def is_known_before(self, queue: str, job: NewJob) -> bool:
         """Whether what is known of the job may lie where it would have been pushed to before the map changed."""
@@ -42,7 +51,11 @@ class Pushes:
         until = self.patience if until is None else until
         while True:
             try:
-                if self.is_known_before(queue, job) and (found := await self._known(queue, job, until)) is not None:
+                if (
+                    self._shards.map.was
+                    and self.is_known_before(queue, job)
+                    and (found := await self._known(queue, job, until)) is not None
+                ):
                     return found
                 return await self.producer(queue, job).push(job)
             except StaleMap:

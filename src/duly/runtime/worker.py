@@ -314,7 +314,7 @@ class Worker:
     def _settle(self, run: Run, change: Change, result: bytes | None, *, with_children: bool = False) -> None:
         job, origin = run.job, run.envelope.origin
         wanted = run.children if with_children and change.verb == "end" else []
-        children = beside(run.line.place, wanted, self.shards)
+        children = beside(run.line.place, wanted, self.shards) if wanted else ()
         settlement = Settlement(
             job.id, run.fence, change, job.priority, job.named, job.unique,
             origin.schedule if origin is not None else None,
