@@ -13,7 +13,7 @@ from duly.testing.simulate import main
 from duly.testing.simulation import Report, simulate
 from duly.testing.simulation.plant import PLANTS, planted
 
-SEEDS = 100
+SEEDS = 50
 SEEDS_ELSEWHERE = 10
 MOST = 1_000
 """Seeds within which a planted fault must be found."""
