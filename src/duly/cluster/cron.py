@@ -2,8 +2,8 @@
 
 The owner claims a tick when it is due, and with it whatever was due since the last claim; a tick that its owner did not claim
 for the pool's time-out is claimed by the next node in the order of the ring. A claim is one step where the members meet, so
-nodes that know different members for a moment never run a tick twice. A claimed tick runs at most once: a node that is killed
-between the claim and the first step of the function has lost it.
+nodes that know different members for a moment never run a tick twice. A claimed tick runs at most once: what a node had
+claimed and not begun when it was killed is lost, unless it keeps a journal, and the process that follows it runs that.
 """
 
 from __future__ import annotations
@@ -197,14 +197,14 @@ class Cron:
             open_ticks = [tick for tick in ticks if tick[0] in self._jobs and tick[1] > least and tick not in begun]
             claims = await self.pool.driver.claim(open_ticks, member) if open_ticks else []
             for (name, moment), claim in zip(open_ticks, claims, strict=True):
+                if claim is None:
+                    continue
                 job = self._jobs[name]
-                missed = (
-                    [] if claim is None else [at for at in self._granted(job, claim, moment) if (name, at) not in begun]
-                )
-                for nominal in missed:
-                    self.logger.warning("cron job %s: the tick at %.3f is run after a kill", name, nominal / 1000)
-                    self._begin(job, nominal)
-                job.mark = max(job.mark, moment) if claim is not None else job.mark
+                for nominal in self._granted(job, claim, moment):
+                    if (name, nominal) not in begun:
+                        self.logger.warning("cron job %s: the tick at %.3f is run after a kill", name, nominal / 1000)
+                        self._begin(job, nominal)
+                job.mark = max(job.mark, moment)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -65,12 +65,10 @@ class Placement:
         if ring is not self._ring:
             self._ring = ring
             self._owned = {id for id in self._placed if self._owns(id)}
-        if self._clock.monotonic() >= self._measured + SLEEP_SECONDS:
-            await self._measure()
-        if due := self._due():
+        if self._due() or self._clock.monotonic() >= self._measured + SLEEP_SECONDS:
             await self._measure()  # the clock of the store decides
-            if due := self._due():
-                await self._fire([id for _, id in due], due[-1][0])
+        if due := self._due():
+            await self._fire([id for _, id in due], due[-1][0])
         following = self.following
         pause = min(SLEEP_SECONDS, self._walk_at - self._clock.monotonic())
         if following is not None:
@@ -246,10 +244,8 @@ class Placement:
     async def _take(self, records: Sequence[JobRecord | None]) -> None:
         """Run what this node holds and does not know of; its leases are renewed first, for time has passed."""
         worker, runs, now = self.line.worker, self.line.runs, self._now()
-        held = [
-            record for record in records if record is not None and (record.state, record.node) == ("leased", self.node)
-        ]
-        held = [record for record in held if record.id not in runs]
+        mine = ("leased", self.node)
+        held = [r for r in records if r is not None and (r.state, r.node) == mine and r.id not in runs]
         renewals = [Renewal(record.id, record.fence, worker.config.lease_ms, None) for record in held]
         answers = await self.line.shard.renew(renewals) if renewals else []
         for record, answer in zip(held, answers, strict=True):

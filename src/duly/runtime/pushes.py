@@ -37,9 +37,8 @@ class Pushes:
 
     def only(self, queue: str) -> Producer | None:
         """Of a queue that lies in one place, where nothing is remembered of others; None of any other."""
-        if self._shards.remembers or len(self._shards.spread(queue).places) > 1:
-            return None
-        return self._producer(queue, self._shards.spread(queue).places[0])
+        first, *others = self._shards.spread(queue).places
+        return None if others or self._shards.remembers else self._producer(queue, first)
 
     def is_known_before(self, queue: str, job: NewJob) -> bool:
         """Whether what is known of the job may lie where it would have been pushed to before the map changed."""
