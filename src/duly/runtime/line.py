@@ -1,6 +1,7 @@
 """A node's line to one shard: settle what has ended, claim what is due, and sleep until one of the two is needed.
 
-One exchange is under way at a time: settlements and the next claim travel together. Every call carries a number of this
+One exchange is under way at a time: settlements and the next claim travel together. What a claim brought is admitted and
+run while the next exchange travels, so that node and store work at the same time. Every call carries a number of this
 node; a call without an answer is repeated as it was, with its number, until it is answered (DESIGN §2.8). After a lost
 answer leases are renewed before anything new is claimed.
 """
@@ -33,6 +34,9 @@ SHY_SECONDS = 0.15
 SHY_MS = 20
 """How near two moments have to be to count as the same."""
 
+TURNS_TO_SEND = 2
+"""Turns of the event loop until calls are on their way: in the first they are made, in the second they are sent together."""
+
 UNWRITABLE = Change("dead", reason="failed: its end could not be written, see the log of its node")
 
 
@@ -44,6 +48,7 @@ class Line:
         self.runs: dict[str, Run] = {}
         self._outbox: list[tuple[Run, Settlement]] = []
         self._sent: list[tuple[Run, Settlement]] = []
+        self._arrived: Batch | None = None  # claimed, and not admitted yet
         self._claim_n = self._settle_n = 1
         self.reserved = 0
         self._claim_open = False
@@ -101,6 +106,8 @@ class Line:
                 self._bell.clear()
                 if self._needs_exchange():
                     await self._exchange_or_go_on()
+                elif self._arrived is not None:
+                    self.admit()
                 elif self._closing:
                     return
                 else:
@@ -121,6 +128,7 @@ class Line:
             self._careful = max(0, self._careful - 1)
         except Exception:
             self.worker.logger.exception("queue %s: an exchange failed", self.place.shown)
+            self.admit()
             self._settle_n += 1
             sent, self._sent = self._sent, []
             if len(sent) == 1:
@@ -179,7 +187,10 @@ class Line:
         self._bell.set()
 
     async def exchange(self) -> None:
-        """Settle and claim in one round trip. What got no answer stays as it is, to be repeated."""
+        """Settle and claim in one round trip, and admit what the last one brought while it is under way.
+
+        What got no answer stays as it is, to be repeated. What came now waits for the next exchange, or for `admit`.
+        """
         if self._doubt and not await self._renew_first():
             return
         if not self._sent:
@@ -196,7 +207,14 @@ class Line:
             calls.append(self._claim())
         if not calls:  # another line has taken the last slot while this one renewed
             return
-        answers = await asyncio.gather(*calls, return_exceptions=True) if len(calls) > 1 else [await _caught(calls[0])]
+        if self._arrived is None and len(calls) == 1:
+            answers = [await _caught(calls[0])]
+        else:
+            under_way = asyncio.gather(*calls, return_exceptions=True)
+            for _ in range(TURNS_TO_SEND):
+                await asyncio.sleep(0)
+            self.admit()
+            answers = await under_way
         fault: BaseException | None = None
         if self._sent:
             fault = self._settled(answers[0])
@@ -204,6 +222,7 @@ class Line:
             fault = self._claimed(answers[-1]) or fault
         if fault is not None:
             self._doubt = True
+            self.admit()
             self.worker.reporter.lost(self, fault)
             await asyncio.sleep(self._backoff.pause())
         else:
@@ -290,8 +309,14 @@ class Line:
                 self._alarm.set_early(seconds, functools.partial(self._look, batch.now - (-batch.wait_us // 1000)))
             else:
                 self._alarm.set(seconds, self.rouse)
-        self.worker.admit(self, batch)
+        self._arrived = batch
         return None
+
+    def admit(self) -> None:
+        """Run what the last claim brought, or settle it."""
+        if self._arrived is not None:
+            batch, self._arrived = self._arrived, None
+            self.worker.admit(self, batch)
 
     def _shyness(self, now: int, wait_us: int) -> float:
         """Seconds to be late for a job that this node has put back as unfit: another one may know how to run it, and

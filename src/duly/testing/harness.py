@@ -135,11 +135,13 @@ class HarnessNode:
         for line in node.worker.lines:
             line.rouse()
             await line.exchange()
+            line.admit()
         for _ in range(TURNS):
             await asyncio.sleep(0)
         for line in node.worker.lines:
             if line.unsettled:
                 await line.exchange()
+                line.admit()
         await self._fire()
 
     @property
