@@ -30,12 +30,16 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     nominal: int
 
 
+NO_KWARGS = msgspec.Raw(b"\x80")
+"""Of an envelope that was written without keyword arguments: this very object."""
+
+
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What travels: arguments are still packed, so that the handler's own types decode them."""
 
     task: str
     args: msgspec.Raw = msgspec.Raw(b"\x90")
-    kwargs: msgspec.Raw = msgspec.Raw(b"\x80")
+    kwargs: msgspec.Raw = NO_KWARGS
     options: Options | None = None
     origin: Origin | None = None
 
@@ -112,7 +116,7 @@ def _explain(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Ex
 
 def decode(body: bytes) -> Envelope:
     """The envelope in `body`. Raises UnfitJob when it is newer than this code, or damaged."""
-    if body[:2] != HEADER:
+    if not body.startswith(HEADER):
         if len(body) < 2 or body[0] == 0:
             raise UnfitJob("envelope", "the envelope is damaged: it is too short")
         raise UnfitJob(

@@ -84,9 +84,11 @@ class LoopExecutor:
         self, ended: Ended, threads: ThreadExecutor, children: Children, middleware: Sequence[Middleware]
     ) -> None:
         self._ended, self._threads, self._children, self._middleware = ended, threads, children, tuple(middleware)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, run: Run) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
+        self._loop = loop
         timeout = run.policy.timeout
         run.task = loop.create_task(self._run(run))
         if timeout is None or run.handler.in_process:  # the time in a child counts from when the child begins

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from types import GenericAlias
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,8 @@ from duly.runtime.context import Context
 from duly.runtime.locate import require_found, target_of
 
 _NO_KWARGS: dict[str, Any] = {}
-_EMPTY_MAP = b"\x80"
+_values = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_named_values = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -53,6 +54,7 @@ class Handler:
         self._rest_keywords = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
         self._types = {p.name: hints.get(p.name, Any) for p in parameters}
         self._tuples: dict[int, msgspec.msgpack.Decoder[Any]] = {}
+        self._plain: dict[int, msgspec.msgpack.Decoder[Any]] = {}
         self._singles: dict[str, msgspec.msgpack.Decoder[Any]] = {}
 
     def require_importable(self) -> None:
@@ -109,21 +111,23 @@ class Handler:
         """The call's arguments in the handler's own types. Raises UnfitJob("arguments")."""
         try:
             head = memoryview(envelope.args)[0]
-            count = (
-                head & 0x0F
-                if head & 0xF0 == 0x90
-                else len(msgspec.msgpack.decode(envelope.args, type=list[msgspec.Raw]))
-            )
-            raw_kwargs: Mapping[str, msgspec.Raw] = _NO_KWARGS
-            if bytes(memoryview(envelope.kwargs)[:1]) != _EMPTY_MAP:
-                raw_kwargs = msgspec.msgpack.decode(envelope.kwargs, type=dict[str, msgspec.Raw])
+            count = head & 0x0F if head & 0xF0 == 0x90 else len(_values.decode(envelope.args))
+            if envelope.kwargs is codec.NO_KWARGS:
+                decoder = self._plain.get(count)  # of calls that are known to fit
+                if decoder is not None:
+                    return decoder.decode(envelope.args), _NO_KWARGS
+                raw_kwargs: Mapping[str, msgspec.Raw] = _NO_KWARGS
+            else:
+                raw_kwargs = _named_values.decode(envelope.kwargs)
             fault = self._fault(count, raw_kwargs.keys())
             if fault:
                 raise UnfitJob("arguments", f"task {self.name!r}{self._shape()}: {fault}")
-            args = (self._tuples.get(count) or self._tuple(count)).decode(envelope.args)
-            if not raw_kwargs:
-                return args, _NO_KWARGS
-            return args, {name: self._single(name).decode(value) for name, value in raw_kwargs.items()}
+            decoder = self._tuples.get(count) or self._tuple(count)
+            if raw_kwargs:
+                kwargs = {name: self._single(name).decode(value) for name, value in raw_kwargs.items()}
+                return decoder.decode(envelope.args), kwargs
+            self._plain[count] = decoder
+            return decoder.decode(envelope.args), _NO_KWARGS
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise UnfitJob("arguments", f"the arguments of task {self.name!r} do not fit: {error}") from None
         except UnfitJob:
@@ -147,6 +151,14 @@ class Handler:
                 type_ = self._types[self._rest_keywords.name]
             decoder = self._singles[name] = _one(type_)
         return decoder
+
+
+class Handlers(Protocol):
+    """Where a worker finds the handler of a task."""
+
+    def find(self, task: str) -> Handler | None: ...
+
+    def shortest_lease(self) -> float | None: ...
 
 
 def _inspect(fn: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Any]]:

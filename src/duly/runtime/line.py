@@ -13,7 +13,7 @@ import functools
 import random
 from typing import TYPE_CHECKING, Any
 
-from duly.core.lifecycle import Change
+from duly.core.lifecycle import END, Change
 from duly.core.shards import Place
 from duly.errors import StoreError, StoreUncertain
 from duly.runtime.alarm import EXACT_FROM, Ahead, Alarm
@@ -57,6 +57,7 @@ class Line:
         self._pass_on = False
         self._doubt = False
         self._bell = asyncio.Event()
+        self._asleep = False
         self._alarm = Alarm(worker.clock)
         self._poll: asyncio.TimerHandle | None = None
         self._sleeper: asyncio.Task[None] | None = None
@@ -72,12 +73,12 @@ class Line:
     def add(self, run: Run, settlement: Settlement) -> None:
         """A run has ended: settle it with the next exchange."""
         self._outbox.append((run, settlement))
-        self._bell.set()
+        self._ring()
 
     def rouse(self) -> None:
         """There may be something to claim."""
         self._hungry = True
-        self._bell.set()
+        self._ring()
 
     def _look(self, nominal: int, moment: float) -> None:
         """A schedule is due in a moment: have the ticker fetch and plan it until then. It rouses the line."""
@@ -85,6 +86,11 @@ class Line:
 
     def slot_freed(self) -> None:
         if self._hungry:
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._asleep:  # awake, it looks again before it sleeps
+            self._asleep = False
             self._bell.set()
 
     @property
@@ -103,7 +109,6 @@ class Line:
         """Exchange until `close`; then once more, so that nothing ended stays unsettled."""
         try:
             while True:
-                self._bell.clear()
                 if self._needs_exchange():
                     await self._exchange_or_go_on()
                 elif self._arrived is not None:
@@ -112,6 +117,8 @@ class Line:
                     return
                 else:
                     self._sleep()
+                    self._asleep = True
+                    self._bell.clear()
                     await self._bell.wait()
         finally:
             self._alarm.cancel()
@@ -147,7 +154,7 @@ class Line:
 
     def close(self) -> None:
         self._closing = True
-        self._bell.set()
+        self._ring()
 
     def _may_claim(self) -> bool:
         worker = self.worker
@@ -184,7 +191,7 @@ class Line:
     def _look_while_full(self) -> None:
         self._poll = None
         self._pass_on = True
-        self._bell.set()
+        self._ring()
 
     async def exchange(self) -> None:
         """Settle and claim in one round trip, and admit what the last one brought while it is under way.
@@ -265,7 +272,12 @@ class Line:
             return _only_store_errors(answers)
         sent, self._sent = self._sent, []
         self._settle_n += 1
+        told, runs = self.worker.reporter.listens, self.runs
         for (run, settlement), answer in zip(sent, answers, strict=True):
+            if answer == "applied" and settlement.change is END and not (told or run.suspect):
+                if runs.get(run.job.id) is run:
+                    del runs[run.job.id]
+                continue  # by far the most: nobody is told
             if answer == "cancel asked":
                 run.settling = False
                 self.worker.cancel_instead(run)

@@ -19,6 +19,7 @@ from duly.errors import StoreError
 from duly.identity import new_name
 from duly.runtime.caretaker import Caretaker
 from duly.runtime.emitter import Emitter
+from duly.runtime.handler import Handlers
 from duly.runtime.heartbeat import BEAT_TTL_MS, RENEWALS_IN_A_LEASE, Heartbeat, HeartbeatThread
 from duly.runtime.line import Line
 from duly.runtime.locate import require_guarded
@@ -29,7 +30,7 @@ from duly.runtime.placement import Placement
 from duly.runtime.run import Run
 from duly.runtime.ticker import Ticker
 from duly.runtime.tzdata import tzdata_version
-from duly.runtime.worker import Handlers, Worker
+from duly.runtime.worker import Worker
 from duly.stores.base import Renewed
 from duly.stores.shards import Shards
 

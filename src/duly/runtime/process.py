@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from duly.config import Config
 from duly.runtime.recycling import Recycling
 
+YOUNG_OBJECTS = 10_000
+"""New objects after which the youngest of them are looked through; Python's own 700 are what a hundred jobs make."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,12 +30,14 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def freeze_startup() -> None:
-    """Leave what is there when work begins out of every later garbage collection.
+    """Leave what is there when work begins out of every later garbage collection, and look for garbage more seldom.
 
-    Measured on no-op jobs: the longest pause of the loop went from 25 to 10 ms.
+    Measured on no-op jobs: the longest pause of the loop went from 25 to 10 ms; a collection for every 70 jobs took 5 % of
+    the instructions.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 class Link:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from duly.core.codec import Envelope
 from duly.core.job import Claimed, Policy
 
@@ -15,32 +17,30 @@ if TYPE_CHECKING:
 CancelReason = Literal["timeout", "asked", "taken", "stop"]
 
 
-class Run:  # architecture: a run is created for every job; plain slots and positional arguments are the fast way
+class Run(msgspec.Struct, eq=False):
     """The facts of a run. Owned by the event loop of its line; the heartbeat thread reads it."""
 
-    __slots__ = (
-        "args", "cancel_reason", "children", "deadline", "envelope", "fence", "handler", "holds_slot",
-        "is_over", "job", "kwargs", "lease", "line", "now", "policy", "progress", "settling", "started",
-        "suspect", "task", "timer",
-    )  # fmt: skip
-
-    def __init__(self, line: Line, job: Claimed, fence: int, now: int, lease: int, envelope: Envelope, handler: Handler,
-                 policy: Policy) -> None:  # fmt: skip
-        self.line, self.job, self.fence, self.now = line, job, fence, now
-        self.envelope, self.handler, self.policy = envelope, handler, policy
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.lease = lease
-        self.cancel_reason: CancelReason | None = None
-        self.children: list[Any] = []
-        self.deadline: float | None = None
-        self.progress: bytes | None = None
-        self.settling = False
-        self.started = False
-        self.suspect = self.is_over = False
-        self.holds_slot = True
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+    line: Line
+    job: Claimed
+    fence: int
+    now: int
+    lease: int
+    envelope: Envelope
+    handler: Handler
+    policy: Policy
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    cancel_reason: CancelReason | None = None
+    children: list[Any] = []
+    deadline: float | None = None
+    progress: bytes | None = None
+    settling: bool = False
+    started: bool = False
+    suspect: bool = False
+    is_over: bool = False
+    holds_slot: bool = True
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
 
     @property
     def queue(self) -> str:

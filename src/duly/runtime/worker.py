@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
 from duly.runtime.executor import LoopExecutor, ThreadExecutor
 from duly.runtime.forward import beside, forwards
-from duly.runtime.handler import UNKNOWN, Handler
+from duly.runtime.handler import UNKNOWN, Handlers
 from duly.runtime.line import Line
 from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
@@ -33,14 +33,6 @@ from duly.runtime.run import Run
 from duly.runtime.slots import Slots
 from duly.stores.base import Batch, Renewed, Settled, Settlement
 from duly.stores.shards import Shards
-
-
-class Handlers(Protocol):
-    """Where a worker finds the handler of a task."""
-
-    def find(self, task: str) -> Handler | None: ...
-
-    def shortest_lease(self) -> float | None: ...
 
 
 class Worker:
@@ -56,12 +48,14 @@ class Worker:
         self.looks_due: Callable[[Line, Ahead | None], None] = lambda _line, _ahead: None
         self.server_moved: Callable[[Line], None] = lambda _line: None
         self.nudge: Callable[[], None] = lambda: None
-        self.run_ended: Callable[[], None] = lambda: None
+        self.run_ended: Callable[[], None] | None = None
         self._suspect: Run | None = None
         self._dropped: dict[Run, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._helpers: dict[asyncio.Task[None], None] = {}
         self._idle = asyncio.Event()
+        self._stopping = False
+        self._lease_ms = config.lease_ms
         self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._free)
         self.children = Children(config, clock)
         self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware)
@@ -112,6 +106,7 @@ class Worker:
         elsewhere a moment later; otherwise their end is waited for, and their leases are kept meanwhile.
         """
         self.stop_claiming()
+        self._stopping = True
         self.children.drain()
         await self._until_idle(grace)
         for run in self.running:
@@ -186,7 +181,7 @@ class Worker:
                 continue
             if run is None:
                 continue
-            shorter = shorter or run.lease < self.config.lease_ms
+            shorter = shorter or run.lease < self._lease_ms
             if run.policy.at_most_once or run.suspect:
                 to_start.append(run)
             else:
@@ -205,7 +200,7 @@ class Worker:
             if handler is None:
                 raise UnfitJob("task", f"no task {envelope.task!r} is declared on this node")
             policy = handler.policy_for(envelope.options)
-            lease = int(policy.lease * 1000) if policy.lease else self.config.lease_ms
+            lease = int(policy.lease * 1000) if policy.lease else self._lease_ms
             run = Run(line, job, batch.fence, batch.now, lease, envelope, handler, policy)
             line.runs[job.id] = run
             if job.before is not None or job.cancelled or job.crashes or policy.expires is not None:
@@ -282,13 +277,18 @@ class Worker:
         if frees:
             self._free(run)
         if was_started:
-            self._dropped.pop(run, None)
-            self._idle.set()
-            self.run_ended()
+            if self._dropped:
+                self._dropped.pop(run, None)
+            if self._stopping:
+                self._idle.set()
+            if self.run_ended is not None:
+                self.run_ended()
         if run.line.runs.get(run.job.id) is not run:
             return  # its lease was taken meanwhile: nothing of it is written
         if outcome is RETURNED_NONE and not run.children and run.policy.keep_result == 0:
-            self._settle(run, END, None)  # by far the most common end, without the detour
+            job, origin = run.job, run.envelope.origin  # by far the most common end, without the detour
+            schedule = origin.schedule if origin is not None else None
+            run.line.add(run, Settlement(job.id, run.fence, END, job.priority, job.named, job.unique, schedule))
             return
         try:
             self._settle_with(run, outcome)
@@ -332,7 +332,8 @@ class Worker:
 
     def settled(self, run: Run, settlement: Settlement, answer: Settled) -> None:
         """The store has answered: this run is history."""
-        self.clear_suspect(run)
+        if run.suspect:
+            self.clear_suspect(run)
         if answer == "taken":
             self.reporter.emit("job.taken", run, reason="its lease was taken before it was settled")
             self.logger.warning("job %s (%s): lease taken; its end was not written", run.job.id, run.handler.name)
@@ -383,7 +384,8 @@ class Worker:
         if run.holds_slot:  # a run gives its slot back once, whichever way it ends
             run.holds_slot = False
             self.slots.release(1)
-        self.clear_suspect(run)
+        if run.suspect:
+            self.clear_suspect(run)
 
     def clear_suspect(self, run: Run) -> None:
         """Once it has ended and that is written: before, it would be buried for a crash of the next suspect."""

@@ -11,13 +11,13 @@ from duly.errors import FormatError, StoreRefused, StoreUncertain
 from duly.stores.base import FORMAT, Answer, Batch, Limits, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.redis.keys import ShardKeys
 from duly.stores.redis.link import UNTOLD, Link
-from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_change, read_counts, read_holder
+from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_runs, read_counts, read_holder
 from duly.stores.redis.scripts import Script, script
 
-_SETTLED: dict[str, Settled] = {
-    "a": "applied", "r": "repeated", "t": "taken", "c": "cancel asked", "m": "map changed",
+_SETTLED: dict[int, Settled] = {
+    ord("a"): "applied", ord("r"): "repeated", ord("t"): "taken", ord("c"): "cancel asked", ord("m"): "map changed",
 }  # fmt: skip
-_RENEWED: dict[str, Renewed] = {"a": "applied", "t": "taken", "c": "cancel asked"}
+_RENEWED: dict[int, Renewed] = {ord("a"): "applied", ord("t"): "taken", ord("c"): "cancel asked"}
 
 
 class ShardCalls:
@@ -133,21 +133,17 @@ class RedisJobs(ShardCalls):
         args: list[Any] = []
         for id, fence, lease, progress in renewals:
             args += (id, fence, lease, progress or b"")
-        return [_RENEWED[chr(letter)] for letter in await self.call("renew", *args)]
+        return [_RENEWED[letter] for letter in await self.call("renew", *args)]
 
     async def settle(self, node: str, n: int, settlements: Sequence[Settlement]) -> list[Settled]:
         check_size(settlements)
         if not settlements:
             return []
         limits = self.limits
-        args: list[Any] = [node, n, limits.remember_ms, limits.dead_count, limits.dead_ms, limits.history]
-        results: list[str] = []
-        for s in settlements:
-            if keeps_result(s):
-                results.append(self.keys.result(s.id))
-            args += (s.id, s.fence, pack_change(s))
-        letters = await self.call("settle", *args, more_keys=results)
-        return [_SETTLED[chr(letter)] for letter in letters]
+        results = [self.keys.result(s.id) for s in settlements if s.result is not None and keeps_result(s)]
+        args = (node, n, limits.remember_ms, limits.dead_count, limits.dead_ms, limits.history)
+        letters = await self.call("settle", *args, pack_runs(settlements), more_keys=results)
+        return [_SETTLED[letter] for letter in letters]
 
     async def wait(self, seconds: float) -> bool:
         return await self.link.pop(self.keys.key("wake"), seconds)

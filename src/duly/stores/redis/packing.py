@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -70,6 +71,17 @@ def pack_change(s: Settlement) -> bytes:
         outcome(c) if s.schedule else "", LATEST if s.epoch is None else s.epoch,
     )  # fmt: skip
     return _encode(change)
+
+
+def pack_runs(settlements: Sequence[Settlement]) -> bytes:
+    """What became of runs, for settle.lua: a flat list of id, fence, change."""
+    words: list[Any] = []
+    fences: dict[int, str] = {}  # mostly that of one claim
+    for s in settlements:
+        fence = fences.get(s.fence) or fences.setdefault(s.fence, str(s.fence))
+        change = pack_change(s)
+        words += (s.id, fence, raw(change) if change else "")
+    return _encode(words)
 
 
 def read_value(value: bytes) -> tuple[int, int, bool, str | None, bytes]:

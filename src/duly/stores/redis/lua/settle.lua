@@ -1,7 +1,7 @@
 -- Write what became of runs, if their leases are still held, with their children, in one step; a repeat of (node, n)
 -- writes nothing.
 -- KEYS jobs pending leased running attempts control errors progress dead ended unique claims schedules ticks wake history meta
--- ARGV now_us node n remember dead_count dead_ms history, then per run: id fence change
+-- ARGV now_us node n remember dead_count dead_ms history runs: packed, per run: id, fence, change
 -- Further KEYS are result keys, in the order of the runs that have a result. A change is '' for a plain end, else packed
 -- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children, outcome, epoch}
 -- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked), m(ap of shards has changed: the children may belong elsewhere)
@@ -19,9 +19,9 @@ end
 local switches = redis.call('HMGET', meta, 'limit', 'epoch')
 local cap, epoch = tonumber(switches[1] or nil), tonumber(switches[2] or '0')
 local blocked = cap and redis.call('ZCARD', leased) >= cap
-local ids = {}
-for i = 8, #ARGV, 3 do
-  ids[#ids + 1] = ARGV[i]
+local runs, ids = cmsgpack.unpack(ARGV[8]), {}
+for i = 1, #runs, 3 do
+  ids[#ids + 1] = runs[i]
 end
 local entries = #ids > 0 and redis.call('HMGET', running, unpack(ids)) or {}
 local letters, applied, ended_ids, result_at, rouse = {}, {}, {}, KEYS_NAMED, false
@@ -89,7 +89,7 @@ local function apply(id, change)
 end
 
 for k, id in ipairs(ids) do
-  local fence, change = ARGV[9 + (k - 1) * 3], ARGV[10 + (k - 1) * 3]
+  local fence, change = runs[3 * k - 1], runs[3 * k]
   local unpacked = change ~= '' and cmsgpack.unpack(change) or nil
   if unpacked and unpacked[11] ~= '' then
     result_at = result_at + 1
