@@ -2,4 +2,4 @@
 -- KEYS meta
 -- ARGV now_us
 -- Returns the moment (ms), 0 for never
-return tonumber(redis.call('HGET', meta, 'lasts') or nil) or 0
+return tonumber(redis.call('HGET', meta, 'lasts')) or 0
