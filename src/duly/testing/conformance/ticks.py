@@ -259,6 +259,22 @@ class TickSuite(Suite):
         assert await shard.fire("n", [plan_ahead]) == ["fired"]
         assert (await known(shard, f"s@{third}")).state == "pending"
 
+    async def test_a_job_that_is_known_and_due_is_left_to_whoever_claims_it(self, shard: Shard) -> None:
+        record, _ = await planned_with_others(shard)
+        moment = record.mark + STEP
+        await Client(shard, "early").push(job(f"s@{moment}"))
+        assert await shard.fire("n", [changed(firing(record, moment), lease=LEASE)]) == ["fired"]
+        assert (await known(shard, f"s@{moment}")).state == "pending"
+
+    async def test_what_was_to_be_leased_and_is_due_soon_leaves_a_token(self, shard: Shard, clock: ManualClock) -> None:
+        record, _ = await planned_with_others(shard)
+        await Node(shard, "n").claim()
+        await drain_token(shard)
+        moment = record.mark + STEP
+        soon = changed(firing(record, moment), jobs=(job(f"s@{moment}", due=now_ms(clock) + 1),), lease=LEASE)
+        assert await shard.fire("n", [soon]) == ["fired"]
+        assert await shard.wait(BRIEF)
+
     async def test_each_firing_of_a_call_is_leased_for_itself(self, shard: Shard) -> None:
         records = []
         for id in ("a", "b", "c"):

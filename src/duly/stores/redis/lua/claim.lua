@@ -5,7 +5,7 @@
 -- Returns {fence, now, wait_us (-1: none), looks (1: one is due, 2: one is due when the wait is over), gap, backwards ms, ids, values, counts, befores, moved (another server
 -- process answers than before)}; counts is a flat list of index, "attempts crashes unfit_since"; befores of index, "fence started node"
 -- ('' if nobody held it before), cancel asked; started is 2 if a mark may have been lost with the former server
--- include time wake stamp history
+-- include time wake stamp tables history
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local history_limit = tonumber(ARGV[7])
 
@@ -117,13 +117,16 @@ local function take_due()
     if #due > 0 then
       redis.call('ZREM', line, unpack(due))
       local scores, entries, entry = {}, {}, fence .. ' 0 ' .. node
+      local lease_end = string.format('%.0f', now + lease) -- once: a number is written as text for each call
       for i, id in ipairs(due) do
         ids[#ids + 1] = id
-        scores[2 * i - 1], scores[2 * i] = now + lease, id
+        scores[2 * i - 1], scores[2 * i] = lease_end, id
         entries[2 * i - 1], entries[2 * i] = id, entry
       end
+      begin_table(running, leased, #due)
       redis.call('ZADD', leased, unpack(scores))
       redis.call('HSET', running, unpack(entries))
+      end_table(running, leased, #due)
       room = room - #due
     end
   end

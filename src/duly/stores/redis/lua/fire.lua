@@ -3,7 +3,7 @@
 -- KEYS jobs pending leased running dead ended unique schedules ticks ticklog wake history meta
 -- ARGV now_us node history, then per schedule one packed {id, revision, mark, new mark, next, look, counted, jobs, nominals, skipped, late, pause, waits, lease ms (0: none)}
 -- Returns per schedule: fired, stale, or the fence under which its jobs are leased to the node
--- include time state record unique wake lasting keep history schedule ticklog
+-- include time state record unique wake lasting tables keep history schedule ticklog
 local node, history_limit = ARGV[2], tonumber(ARGV[3])
 local answers, firings, ids = {}, {}, {}
 local states, looks, born, fired_ids, leasing, leased_ids = {}, {}, {}, {}, {}, {}

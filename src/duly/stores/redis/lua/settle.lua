@@ -5,7 +5,7 @@
 -- Further KEYS are result keys, in the order of the runs that have a result. A change is '' for a plain end, else packed
 -- {verb, delay, attempts, crashes, unfit_since, priority, named, unique, schedule, error, result, result ms, children, outcome, epoch}
 -- Returns one letter per run: a(pplied), r(epeated), t(aken), c(ancel asked), m(ap of shards has changed: the children may belong elsewhere)
--- include time state record unique wake forget lasting keep history held schedule
+-- include time state record unique wake forget lasting tables keep history held schedule
 local node, n, remember = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local dead_count, dead_ms, history_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 

@@ -75,11 +75,13 @@ local function keep_jobs(items)
     end
   end
   local known = redis.call('HMGET', jobs, unpack(ids))
-  local prefix = struct.pack('>I6BB', now, 2, 0)
+  local prefix, at_once = struct.pack('>I6BB', now, 2, 0), string.format('%.0f', now)
   local function write_plain()
     if #values > 0 then
+      begin_table(jobs, pending[2], #values / 2)
       redis.call('HSET', jobs, unpack(values))
       redis.call('ZADD', pending[2], unpack(scores))
+      end_table(jobs, pending[2], #values / 2)
       values, scores = {}, {}
     end
   end
@@ -93,7 +95,7 @@ local function keep_jobs(items)
         fresh[id] = true
         values[#values + 1] = id
         values[#values + 1] = prefix .. item[4]
-        scores[#scores + 1] = due
+        scores[#scores + 1] = due == now and at_once or due
         scores[#scores + 1] = id
       end
     else
