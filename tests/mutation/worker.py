@@ -40,6 +40,7 @@ SUITES = (
 FILES = {
     "redis": (
         "tests/stores/test_redis.py",
+        "tests/stores/test_redis_layout.py",
         "tests/stores/test_redis_repair.py",
         "tests/stores/test_redis_repair_entries.py",
         "tests/test_sequences.py",

@@ -134,26 +134,6 @@ async def test_a_script_touches_no_more_beside_many_jobs_than_beside_few(
     assert {verb: (few[verb], many[verb]) for verb in few if many[verb] > 1.3 * few[verb] + 40} == {}
 
 
-@pytest.mark.parametrize("kind", ["redis", "valkey"])
-async def test_jobs_that_come_together_lie_in_tables_and_not_in_lists_that_are_searched(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
-    url, server = request.getfixturevalue(f"{kind}_url"), request.getfixturevalue(f"{kind}_server")
-    store = RedisStore(url, limits=conformance.LIMITS)
-    await store.connect()
-    keys = ShardKeys("duly", "default")
-    await Client(store.shard("default")).push(*(job(f"j{n}") for n in range(40)))
-    batch = await Node(store.shard("default"), "n").claim(20)
-    assert len(batch.jobs) == 20
-    with server.client() as client:
-        sizes = {name: client.hlen(keys.key(name)) for name in ("jobs", "running")}
-        sizes |= {name: client.zcard(keys.key(name)) for name in ("leased", "pending:1")}
-        assert sizes == {"jobs": 40, "running": 20, "leased": 20, "pending:1": 20}  # nothing is there beside the jobs
-        kept = {name: client.object("ENCODING", keys.key(name)).decode() for name in sizes}
-    assert kept == {"jobs": "hashtable", "running": "hashtable", "leased": "skiplist", "pending:1": "skiplist"}
-    await store.close()
-
-
 async def test_an_sqlite_verb_takes_no_more_steps_beside_many_jobs_than_beside_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,31 @@ class TickSuite(Suite):
         assert await shard.fire("n", [plan_ahead]) == ["fired"]
         assert (await known(shard, f"s@{third}")).state == "pending"
 
+    async def test_the_last_places_of_a_queue_and_the_last_priority_are_leased_as_well(self, shard: Shard) -> None:
+        record, _ = await planned_with_others(shard)
+        await Node(shard, "other").claim()
+        await shard.configure(limit=(await shard.sizes()).leased + 1)
+        moment = record.mark + STEP
+        last = changed(firing(record, moment), jobs=(job(f"s@{moment}", priority=3),), lease=LEASE)
+        (fence,) = await shard.fire("n", [last])
+        assert isinstance(fence, int)
+        assert (await known(shard, f"s@{moment}")).state == "leased"
+
+    async def test_a_firing_without_jobs_leases_nothing(self, shard: Shard) -> None:
+        record, _ = await planned_with_others(shard)
+        assert await shard.fire("n", [changed(firing(record), lease=LEASE)]) == ["fired"]
+
+    async def test_a_token_for_one_firing_is_not_lost_with_another(self, shard: Shard, clock: ManualClock) -> None:
+        records = []
+        for id in ("a", "b"):
+            await shard.put(schedule(id))
+            records.append(await plan(shard, id))
+        await drain_token(shard)
+        now, later = (firing(record, record.mark + STEP) for record in records)
+        later = changed(later, jobs=(job("later", due=now_ms(clock) + 60_000),), lease=LEASE)
+        assert await shard.fire("n", [now, later]) == ["fired", "fired"]
+        assert await shard.wait(BRIEF)
+
     async def test_a_job_that_is_known_and_due_is_left_to_whoever_claims_it(self, shard: Shard) -> None:
         record, _ = await planned_with_others(shard)
         moment = record.mark + STEP

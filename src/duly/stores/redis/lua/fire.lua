@@ -80,22 +80,21 @@ for first = 1, #born, 1000 do
   local _, _, wake_up = keep_jobs({ unpack(born, first, math.min(first + 999, #born)) })
   rouse = rouse or wake_up
 end
--- Out of their lines, if all can be claimed now; the fence, or nil.
+-- What has just come to be kept, out of its lines again, if all can be claimed now; the fence, or nil.
 local function lease_new(items, ms)
   local facts = redis.call('HMGET', meta, 'paused', 'limit', 'fence')
-  local cap = tonumber(facts[2] or nil)
+  local cap = tonumber(facts[2])
   if facts[1] == '1' or (cap and redis.call('ZCARD', leased) + #items > cap) then
     return nil
   end
   local lines = {}
   for i, item in ipairs(items) do
     lines[i] = pending[(item[3] == '' and 1 or cmsgpack.unpack(item[3])[1]) + 1]
-    local due = tonumber(redis.call('ZSCORE', lines[i], item[1]) or nil)
-    if not due or due > now then
+    if tonumber(redis.call('ZSCORE', lines[i], item[1])) > now then
       return nil
     end
   end
-  local fence = string.format('%.0f', math.max((tonumber(facts[3] or nil) or 0) + 1, now_us))
+  local fence = string.format('%.0f', math.max((tonumber(facts[3]) or 0) + 1, now_us))
   redis.call('HSET', meta, 'fence', fence)
   for i, item in ipairs(items) do
     local id = item[1]
