@@ -10,7 +10,7 @@ MINUTES ?= 30
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd
+.PHONY: simulate help demo test check format bench bench-check compare chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ format: $(STAMP) ## put the code in order
 
 bench: $(STAMP) redis ## measure the throughput of this machine
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+bench-check: $(STAMP) redis ## count the instructions of a job and a push, and compare them with the recorded ones
+	@tools/ensure-program valgrind
+	$(BIN)/python benchmarks/instructions.py --check $(ARGS)
+
+compare: $(STAMP) redis ## duly beside ten peers, each in an environment of its own; over an hour: ARGS="--peers duly saq"
+	$(BIN)/python benchmarks/compare $(ARGS)
 
 SEEDS ?= 1000
 simulate: $(STAMP) redis ## whole clusters in virtual time, SEEDS of them, a tenth as many on sqlite and on redis
@@ -65,7 +72,7 @@ mutate-core: $(STAMP) ## change src/duly/core in thousands of ways and print tho
 	@$(BIN)/mutmut results | sed -n -E 's/^ *(.*): (survived|no tests|suspicious)$$/\1/p' | xargs -r -n 1 $(BIN)/mutmut show
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build dist site mutants htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .peers build dist site mutants htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 redis:
