@@ -17,7 +17,7 @@ from typing import NamedTuple
 STORES = Path("src/duly/stores")
 LUA = STORES / "redis" / "lua"
 SQLITE = STORES / "sqlite"
-SQLITE_MODULES = ("room", "keep", "schedules", "settle", "claim", "jobs", "care", "locks", "store")
+SQLITE_MODULES = ("room", "keep", "claim", "schedules", "settle", "jobs", "care", "locks", "store")
 """In the order in which they import each other: the worker loads them anew in it."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.mutation import lua, sqlite
 from tests.mutation.lua import tokens
-from tests.mutation.mutants import applied, mutants_of, paths
+from tests.mutation.mutants import SQLITE, SQLITE_MODULES, applied, mutants_of, paths
 from tests.mutation.run import Verdict as Outcome
 from tests.mutation.run import earlier, explanations, key, row
 
@@ -170,3 +170,12 @@ def test_an_earlier_run_is_read_from_what_it_wrote(tmp_path: Path) -> None:
     log.write_text(row(Outcome(one, None)) + "\n" + row(Outcome(two, "test_x")) + "\ntotals\n")
     assert earlier(log) == {key(one), key(two)}
     assert earlier(log, " | SURVIVED") == {key(one)}
+
+
+def test_a_module_is_loaded_anew_after_those_that_it_imports() -> None:
+    """Else it would go on calling them as they were before the change."""
+    for place, name in enumerate(SQLITE_MODULES):
+        tree = ast.parse((ROOT / SQLITE / f"{name}.py").read_text())
+        sources = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+        imported = {source.rpartition(".")[2] for source in sources if ".sqlite." in source}
+        assert imported & set(SQLITE_MODULES) <= set(SQLITE_MODULES[:place]), name
