@@ -8,7 +8,7 @@ import pytest
 
 from duly.core.job import Holder
 from duly.core.lifecycle import END
-from duly.stores.base import ScheduleRecord, Settlement, Shard
+from duly.stores.base import ScheduleRecord, Settlement, Shard, Store
 from duly.testing.conformance.kit import (
     BOUND,
     BRIEF,
@@ -258,6 +258,15 @@ class TickSuite(Suite):
         plan_ahead = changed(firing(later, third), jobs=(job(f"s@{third}", due=now_ms(clock) + 1),), lease=LEASE)
         assert await shard.fire("n", [plan_ahead]) == ["fired"]
         assert (await known(shard, f"s@{third}")).state == "pending"
+
+    async def test_what_is_due_in_another_queue_is_not_leased_in_this_one(
+        self, store: Store, shard: Shard, clock: ManualClock
+    ) -> None:
+        record, _ = await planned_with_others(shard)
+        await Client(store.shard("another"), "early").push(job("later"))
+        later = changed(firing(record, record.mark + STEP), jobs=(job("later", due=now_ms(clock) + 1),), lease=LEASE)
+        assert await shard.fire("n", [later]) == ["fired"]
+        assert (await known(shard, "later")).state == "pending"
 
     async def test_the_last_places_of_a_queue_and_the_last_priority_are_leased_as_well(self, shard: Shard) -> None:
         record, _ = await planned_with_others(shard)
