@@ -145,7 +145,7 @@ def page(said: dict[str, Any]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
         lines.append(f"| {peer} | {versions} | {facts['promise']} |")
     machine = ", ".join(f"{name} {value}" for name, value in said["machine"].items())
-    lines += ["", f"{said['date']}; {len(said['limits'])} rounds; {machine}.", ""]
+    lines += ["", f"{said['date']}; {len(said['limits'])} round(s); {machine}.", ""]
     faults = [
         f"- {peer}, {measure}: {one}"
         for measure, of in found.items() for peer, rounds in of.items() for one in rounds if isinstance(one, str)
