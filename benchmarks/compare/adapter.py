@@ -76,6 +76,17 @@ class Handlers:
         self.ledger.start(number)
         time.sleep(3600)
 
+    def plain(self) -> dict[str, Any]:
+        """Of each kind the plain function, for a peer that runs nothing else."""
+        return {
+            "noop": self.sync,
+            "sync": self.sync,
+            "io": self.sync_io,
+            "cpu": self.sync_cpu,
+            "stamp": self.sync_stamp,
+            "hold": self.sync_hold,
+        }
+
 
 def burn() -> int:
     """Some 200 us of Python."""

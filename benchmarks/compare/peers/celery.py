@@ -20,15 +20,7 @@ app.conf.update(
     worker_prefetch_multiplier=128,
 )
 if "BENCH_LEDGER" in os.environ:
-    does = handlers()
-    functions = {
-        "noop": does.sync,
-        "sync": does.sync,
-        "io": does.sync_io,
-        "cpu": does.sync_cpu,
-        "stamp": does.sync_stamp,
-        "hold": does.sync_hold,
-    }
+    functions = handlers().plain()
     tasks = {kind: app.task(name=kind)(function) for kind, function in functions.items()}
 
 

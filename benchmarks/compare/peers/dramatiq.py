@@ -20,16 +20,7 @@ SETTINGS = {
 # The client allows a hundred connections unless told otherwise, and each thread has one.
 set_broker(RedisBroker(client=Redis.from_url(URL, max_connections=SLOTS + 50)))
 if "BENCH_LEDGER" in os.environ:
-    does = handlers()
-    # A coroutine would keep a thread waiting all the same.
-    functions = {
-        "noop": does.sync,
-        "sync": does.sync,
-        "io": does.sync_io,
-        "cpu": does.sync_cpu,
-        "stamp": does.sync_stamp,
-        "hold": does.sync_hold,
-    }
+    functions = handlers().plain()
     actors = {kind: actor(function, actor_name=kind) for kind, function in functions.items()}
 
 

@@ -15,15 +15,7 @@ from redis import ConnectionPool
 # Each thread keeps a connection; the client allows a hundred unless told otherwise.
 huey = RedisHuey("bench", results=False, connection_pool=ConnectionPool.from_url(URL, max_connections=SLOTS + 50))
 if "BENCH_LEDGER" in os.environ:
-    does = handlers()
-    functions = {
-        "noop": does.sync,
-        "sync": does.sync,
-        "io": does.sync_io,
-        "cpu": does.sync_cpu,
-        "stamp": does.sync_stamp,
-        "hold": does.sync_hold,
-    }
+    functions = handlers().plain()
     tasks = {kind: huey.task(name=kind)(function) for kind, function in functions.items()}
 
 
