@@ -10,7 +10,7 @@ MINUTES ?= 30
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: simulate help demo test check format bench bench-check compare chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd
+.PHONY: simulate docs lock release-check help demo test check format bench bench-check compare chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd chromium
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,8 @@ help: ## list these targets
 demo: $(STAMP) ## see it work, and survive a kill: two nodes on an embedded store, within half a minute
 	@$(BIN)/duly demo $(ARGS)
 
-test: $(STAMP) redis etcd ## run the whole test suite, with real servers, from a fresh clone on
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+test: $(STAMP) redis etcd chromium ## run the whole test suite, with real servers, from a fresh clone on; but for release-check
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/release $(ARGS)
 
 check: $(STAMP) ## format, lint, types, architecture, and the tests that need no server
 	$(BIN)/ruff format --check .
@@ -71,6 +71,16 @@ mutate-core: $(STAMP) ## change src/duly/core in thousands of ways and print tho
 	$(BIN)/mutmut run $(ARGS)
 	@$(BIN)/mutmut results | sed -n -E 's/^ *(.*): (survived|no tests|suspicious)$$/\1/p' | xargs -r -n 1 $(BIN)/mutmut show
 
+docs: $(STAMP) ## build the documentation site into site/; a warning is a failure
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.site
+
+lock: $(STAMP) ## write requirements-dev.lock: what this environment has of what development needs
+	$(BIN)/python -m tools.lock
+
+release-check: $(STAMP) ## build wheel and sdist, and try them as a new user would, on every Python from 3.11 on that is here
+	PYTHONS=all $(BIN)/python -m pytest -q tests/release $(ARGS)
+
 clean: ## remove everything that was made here
 	rm -rf $(VENV) .peers build dist site mutants htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -81,12 +91,15 @@ redis:
 etcd:
 	@tools/ensure-program etcd etcd-server
 
+chromium:
+	@tools/ensure-program chromium
+
 # uv is several times faster, but reads none of pip's configuration (a mirror, a proxy): if it fails, pip decides.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "duly needs Python 3.11 or newer, but $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	@if command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -e '.[all,dev]'; then :; else \
-		echo "$(BIN)/python -m pip install -e '.[all,dev]'"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'; fi
+	@if command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python -e '.[all,dev,docs]'; then :; else \
+		echo "$(BIN)/python -m pip install -e '.[all,dev,docs]'"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev,docs]'; fi
 	@touch $@

@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"runtime", "cluster"}),
     frozenset(
         {"scheduler", "task", "locks", "schedules", "handle", "sending", "declaring", "recurring", "reconciler", "sync"}
+        | {"views", "monitor", "checks"}
     ),
     frozenset({"cli", "dashboard", "contrib", "testing", "__main__"}),
 )

@@ -36,6 +36,7 @@ def test_every_setting_but_the_logger_can_come_from_the_environment() -> None:
         "queues": " a , b,,a ",
         "tags": "gpu, big",
         "durability": "replicated",
+        "measures": "off",
     }
     config = make_config({}, {f"DULY_{name.upper()}": text for name, text in texts.items()})
     assert (config.queues, config.tags, config.namespace, config.threads, config.grace) == (
@@ -45,6 +46,20 @@ def test_every_setting_but_the_logger_can_come_from_the_environment() -> None:
         5,
         5.0,
     )
+
+
+@pytest.mark.parametrize(("text", "said"), [("1", True), ("True", True), ("on", True), ("no", False), ("OFF", False)])
+def test_a_switch_is_said_in_words_or_numbers(text: str, said: bool) -> None:
+    assert make_config({}, {"DULY_MEASURES": text}).measures is said
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_named() -> None:
+    with pytest.raises(
+        ConfigurationError, match="DULY_MEASURES='perhaps': give one of 1, true, yes, on, 0, false, no, off"
+    ):
+        make_config({}, {"DULY_MEASURES": "perhaps"})
+    with pytest.raises(InvalidOption, match="measures=1: give True or False"):
+        make_config({"measures": 1}, {})
 
 
 def test_an_empty_variable_is_not_given() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from duly import Context, Fail, Scheduler, cron, every
 from duly.errors import InvalidOption, InvalidTrigger, StoreUnavailable
-from duly.schedules import ScheduleView
+from duly.views.schedules import ScheduleView
 from tests.schedulers import running, shared, watched
 from tests.waiting import eventually
 

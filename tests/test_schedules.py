@@ -25,9 +25,9 @@ from duly.errors import (
 )
 from duly.runtime.emitter import Emitter
 from duly.runtime.ticker import BATCH, BATCHES, Ticker
-from duly.schedules import ScheduleView
 from duly.stores.base import Due, NewSchedule
 from duly.testing import ManualClock
+from duly.views.schedules import ScheduleView
 from tests.schedulers import running, shared, watched
 from tests.waiting import eventually
 
@@ -124,6 +124,43 @@ async def test_an_edit_that_has_not_seen_a_newer_one_is_refused(scheduler: Sched
             await put("s", LONG, "note", args=[3], revision=1)
         assert (await view(scheduler, "s")).revision == 2
         assert await put("s", LONG, "note", args=[2], revision=1) is False  # what it asks for is there already
+
+
+async def test_an_edit_changes_the_trigger_and_nothing_else(scheduler: Scheduler) -> None:
+    async with scheduler:
+        await scheduler.schedules.put("s", LONG, "note", args=[1], kwargs={"a": 2}, overlap="skip", queue="q")
+        assert await scheduler.schedules.edit("s", cron("0 9 * * *", timezone="Europe/Paris"), queue="q") is True
+        assert await scheduler.schedules.edit("s", cron("0 9 * * *", timezone="Europe/Paris"), queue="q") is False
+        found = await view(scheduler, "s", "q")
+        assert (found.trigger, found.revision) == (cron("0 9 * * *", timezone="Europe/Paris"), 2)
+        assert (
+            await scheduler.schedules.put(
+                "s",
+                cron("0 9 * * *", timezone="Europe/Paris"),
+                "note",
+                args=[1],
+                kwargs={"a": 2},
+                overlap="skip",
+                queue="q",
+            )
+        ) is False
+        assert (await view(scheduler, "s", "q")).revision == 2  # the rest was as it had been put
+
+
+async def test_what_cannot_be_edited_is_refused(scheduler: Scheduler) -> None:
+    scheduler.schedule("note", LONG, id="of-code")
+    async with running(scheduler):
+        await scheduler.schedules.put("s", LONG, "note")
+        await scheduler.schedules.edit("s", every(hours=2))
+        with pytest.raises(ScheduleConflict, match="is at revision 2, not 1"):
+            await scheduler.schedules.edit("s", every(hours=3), revision=1)
+        with pytest.raises(InvalidOption, match="is declared in the code of app"):
+            await scheduler.schedules.edit("of-code", every(hours=3))
+        with pytest.raises(InvalidOption, match="has no schedule 'nobody'"):
+            await scheduler.schedules.edit("nobody", every(hours=3))
+        with pytest.raises(InvalidTrigger, match="give cron"):
+            await scheduler.schedules.edit("s", "0 9 * * *")  # type: ignore[arg-type]
+        assert (await view(scheduler, "s")).trigger == every(hours=2)
 
 
 async def test_a_changed_trigger_counts_from_now(scheduler: Scheduler) -> None:
@@ -284,7 +321,7 @@ async def test_a_schedule_may_be_for_a_task_of_other_nodes(scheduler: Scheduler)
 
 async def test_a_schedule_of_a_newer_duly_is_neither_overwritten_nor_waited_for_for_ever(scheduler: Scheduler) -> None:
     async with scheduler:
-        await scheduler.shard("default").put(NewSchedule("s", b"\xc1 from the future"))
+        await scheduler.shard("default").put(NewSchedule("s", b"\x81\xa4from\xa6future"))
         async with asyncio.timeout(5):
             for use in (
                 lambda: scheduler.schedules.put("s", LONG, "note"),

@@ -44,14 +44,16 @@ from duly.errors import (
     TooLarge,
     UnknownTask,
 )
-from duly.handle import JobHandle, JobView
+from duly.handle import JobHandle
 from duly.locks import Lock, Semaphore
 from duly.runtime.context import Context, current
 from duly.scheduler import Scheduler
-from duly.schedules import ScheduleView
+from duly.stores.sealing import Keys
 from duly.sync import Sync, SyncJobHandle, SyncLock
 from duly.task import Task
 from duly.version import __version__
+from duly.views.jobs import JobView
+from duly.views.schedules import ScheduleView
 
 __all__ = [
     "__version__",
@@ -79,6 +81,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobView",
+    "Keys",
     "Lock",
     "LockLost",
     "NotAccepting",

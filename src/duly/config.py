@@ -33,6 +33,7 @@ class Config:
     lease, which is also the default.
     durability: "replicated" has a push return, a tick count as fired and a job at most once begin only when a replica of the
     Redis server knows of it; "local" when the server does.
+    measures: whether runs are counted, for /metrics and for the store's history of the last twelve hours.
     push_timeout: how long a push waits for a store that is away. start_timeout: how long a start does (0: it fails).
     """
 
@@ -56,6 +57,7 @@ class Config:
     push_timeout: float = 5.0
     start_timeout: float = 0.0
     durability: str = "local"
+    measures: bool = True
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("duly"))
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class Config:
                 raise InvalidOption(
                     f"{name}={value!r}: give a {'whole ' if whole else ''}number from {least:g} to {most:g}"
                 )
+        if not isinstance(self.measures, bool):
+            raise InvalidOption(f"measures={self.measures!r}: give True or False")
         if self.durability not in DURABILITIES:
             raise InvalidOption(f"durability={self.durability!r}: give {' or '.join(map(repr, DURABILITIES))}")
         for name in ("namespace", "app"):
@@ -101,6 +105,8 @@ class Config:
 
 _WHOLE = ("concurrency", "threads", "children", "child_jobs", "child_memory", "history", "master")
 _MAY_BE_NONE = ("threads", "children", "child_memory", "reconnect_interval")
+_SWITCHES = ("measures",)
+_YES_AND_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _RANGES = (
     ("concurrency", 1, 100_000),
     ("threads", 1, 10_000),
@@ -157,6 +163,10 @@ def _from_text(name: str, variable: str, text: str) -> Any:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if name in ("namespace", "app", "durability"):
         return text
+    if name in _SWITCHES:
+        if text.lower() not in _YES_AND_NO:
+            raise ConfigurationError(f"{variable}={text!r}: give one of {', '.join(_YES_AND_NO)}")
+        return _YES_AND_NO[text.lower()]
     try:
         return int(text) if name in _WHOLE else float(text)
     except ValueError:

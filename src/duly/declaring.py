@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
+import msgspec
+
+from duly.core import codec
 from duly.core.job import Options, make_options
 from duly.core.trigger import Trigger, cron
-from duly.errors import DuplicateTask, UnknownTask, nearest
+from duly.errors import DuplicateTask, EncodingError, UnknownTask, nearest
 from duly.recurring import SCHEDULE_OPTIONS, Declaration, declare, on_own_grid, split_interval
 from duly.runtime.context import Context
 from duly.runtime.emitter import Emitter, Listener
 from duly.runtime.handler import Handler
-from duly.task import Decorator, Task, TaskBook, default_name, name_of, names_of, plain_function, task_options
+from duly.task import (
+    Decorator,
+    JobRequest,
+    Task,
+    TaskBook,
+    default_name,
+    name_of,
+    names_of,
+    plain_function,
+    task_options,
+)
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -20,6 +33,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+HeadersOf = Callable[[JobRequest], Mapping[str, str]]
+H = TypeVar("H", bound=HeadersOf)
+J = TypeVar("J")
+MOST_HEADERS = 16_000
+"""Bytes that the headers of one job take at most."""
 
 
 class Declaring:
@@ -28,6 +46,7 @@ class Declaring:
     def __init__(self, emitter: Emitter) -> None:
         self._book = TaskBook()
         self._declarations: dict[tuple[str, str], Declaration] = {}
+        self._headers: list[HeadersOf] = []
         self._emitter = emitter
 
     @property
@@ -107,6 +126,11 @@ class Declaring:
         self._book.add(bound)
         return Task(self._scheduler, bound)
 
+    def prepare_handlers(self, work: Callable[[Handler], None]) -> None:
+        """For integrations: have `work` done on each handler, those that are declared already and those to come; it may
+        wrap `handler.fn`, which runs where the handler runs: in its thread, or in the loop."""
+        self._book.prepare(work)
+
     def unbind(self, name: str) -> bool:
         """Take a handler away; its jobs wait for a node that has one. False if there was none."""
         return self._book.remove(name)
@@ -126,6 +150,31 @@ class Declaring:
             return fn
 
         return register
+
+    def headers(self, fn: H) -> H:
+        """Have texts travel with every job that is pushed here: `fn(request)` returns them by name, called at the push, in its
+        caller's context (`request.task`, `.queue`, `.new.id`). The handler finds them as `ctx.job.headers`; retries keep
+        them. The ticks of schedules have none.
+        """
+        self._headers.append(fn)
+        return fn
+
+    def stamped(self, request: J) -> J:
+        """The job with the headers that it is to have; as it is if there are none, or if it is no job: somebody else refuses
+        that. Raises EncodingError if they are no texts, or very long."""
+        if not isinstance(request, JobRequest):
+            return request
+        found: dict[str, str] = {}
+        for headers in self._headers:
+            found.update(headers(request))
+        if not found:
+            return request
+        body = codec.with_headers(request.new.body, found)
+        if len(body) > len(request.new.body) + MOST_HEADERS:
+            raise EncodingError(
+                f"the headers of a job for task {request.task!r} take more than {MOST_HEADERS:,} bytes: cut them"
+            )
+        return msgspec.structs.replace(request, new=msgspec.structs.replace(request.new, body=body))
 
     def resolve(self, task: Any, *, remote: bool = False) -> tuple[str, Handler | None]:
         """A task's name and its handler here. Raises UnknownTask unless it is declared, bound to `*`, or remote."""

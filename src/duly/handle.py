@@ -5,22 +5,38 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from duly.config import DEFAULT_QUEUE
 from duly.core import codec
+from duly.core.job import queue_name
+from duly.core.shards import Place, slot_of, slot_of_key
 from duly.errors import (
     InvalidOption,
     JobFailed,
     ResultNotKept,
     ResultTimeout,
+    StoreRefused,
     StoreUnavailable,
     StoreUncertain,
-    UnfitJob,
 )
 from duly.stores.base import MAX_BATCH, JobRecord, Shard, Sizes
+from duly.stores.capabilities import Keyed, Lined
+from duly.stores.shards import Shards
+from duly.views.jobs import JobView, view
+from duly.views.why import (
+    NOT_KNOWN,
+    RATE_ENTRIES,
+    RATE_MS,
+    Facts,
+    Reason,
+    claimed_per_second,
+    key_taken,
+    opened,
+    reasons,
+    retries_of,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -31,49 +47,6 @@ RESULT_POLL = 1.0
 LONGEST_POLL = 5.0
 """And later on."""
 CLEAR_STEP = 500
-
-
-class JobView(msgspec.Struct, frozen=True):
-    """One job as people look at it. Times in epoch seconds of the store's clock.
-
-    state: pending, leased, ended (remembered), dead. at: due time, lease end or time of death, by state.
-    args, kwargs: None where this code cannot read the envelope. progress: (fraction, message).
-    """
-
-    id: str
-    queue: str
-    state: str
-    task: str | None
-    args: list[Any] | None
-    kwargs: dict[str, Any] | None
-    priority: int
-    enqueued_at: float
-    at: float
-    attempts: int
-    crashes: int
-    node: str
-    fence: int
-    cancel_asked: bool
-    reason: str
-    error: str
-    trace: str
-    progress: tuple[float, str] | None = None
-
-
-def view(record: JobRecord, queue: str) -> JobView:
-    """The record with its envelope opened, as far as this code can."""
-    task = args = kwargs = None
-    try:
-        envelope = codec.decode(record.body)
-        task, args, kwargs = envelope.task, codec.unpack(envelope.args), codec.unpack(envelope.kwargs)
-    except (UnfitJob, msgspec.MsgspecError, ValueError, RecursionError):
-        pass  # ended (no body), written by a newer duly, or damaged
-    progress = codec.unpack(record.progress) if record.progress else None
-    return JobView(
-        record.id, queue, record.state, task, args, kwargs, record.priority, record.enqueued_at / 1000, record.at / 1000,
-        record.attempts, record.crashes, record.node, record.fence, record.cancel_asked, record.reason, record.error,
-        record.trace, (progress[0], progress[1]) if progress else None,
-    )  # fmt: skip
 
 
 class JobHandle(Generic[R]):
@@ -131,12 +104,20 @@ class JobHandle(Generic[R]):
         known = shards.map
         try:
             found = await shard.result(self.id, wait)
-            record = (await shard.get([self.id]))[0] if found is None else None
-            if found is None and (record is None or record.state in ("ended", "dead")):
-                found = await shard.result(self.id)  # it may have ended between the two looks
-                if found is None and not await shards.has_changed(known):
-                    why = record.reason if record else ""
-                    raise JobFailed(self.id, why or "gone", "it was cancelled, or its result is not kept any more")
+            try:
+                record = (await shard.get([self.id]))[0]
+            except (StoreUnavailable, StoreUncertain):
+                if found is None:
+                    raise
+                return found  # where else the id might lie does not answer; its home has the result
+            if record is not None and record.state in ("pending", "leased"):
+                if found is not None:  # of a former job of this id, or of before a retry by hand
+                    await asyncio.sleep(max(wait, RESULT_POLL / 2))
+                return None
+            found = await shard.result(self.id)  # read after its end: its own
+            if found is None and not await shards.has_changed(known):
+                why = record.reason if record else ""
+                raise JobFailed(self.id, why or "gone", "it was cancelled, or its result is not kept any more")
         except (StoreUnavailable, StoreUncertain):
             await asyncio.sleep(RESULT_POLL / 2)
             return None  # the waiting goes on, as the job does
@@ -160,6 +141,43 @@ async def clear(shard: Shard, *, dead_only: bool = False, until: int | None = No
             return total
 
 
+async def _facts(scheduler: Scheduler, id: str, queue: str) -> Facts:
+    """What is known of a job. One question after the other: each is for one key, and people can wait."""
+    shards = scheduler.connected_shards
+    record = (await scheduler.shard(queue).get([id]))[0]
+    registry = await scheduler.connected_store.registry()
+    place, record = await _place_of(shards, queue, id, record)
+    shard = shards.at(place)
+    sizes = await shard.sizes()
+    ahead, rate = None, None
+    retries: int | None = NOT_KNOWN
+    if record is not None and record.state == "pending" and record.at <= sizes.now:
+        ahead = await shard.ahead(id) if isinstance(shard, Lined) else None
+        entries = await shard.history("history", f"{sizes.now - RATE_MS}-0", RATE_ENTRIES)
+        rate = claimed_per_second(entries.items, sizes.now)
+    if record is not None and (envelope := opened(record)) is not None:
+        retries = retries_of(envelope, scheduler._book.find(envelope.task))
+    spread = shards.spread(queue)
+    return Facts(
+        id=id, queue=queue, record=record, sizes=sizes, registry=registry, ahead=ahead, rate=rate, retries=retries,
+        place=place.shown if len(shards.places(queue)) > 1 else "", is_misplaced=place not in spread.places,
+    )  # fmt: skip
+
+
+async def _place_of(shards: Shards, queue: str, id: str, record: JobRecord | None) -> tuple[Place, JobRecord | None]:
+    """Where a job lies, and what is known of it there; where it would lie, if it is nowhere by now."""
+    home = shards.spread(queue).place(slot_of(id))
+    others = [place for place in shards.places(queue) if place != home]
+    if record is None or record.state == "ended" or not others:
+        return home, record
+    calls = (shards.at(place).get([id]) for place in (home, *others))
+    answers = await asyncio.gather(*calls, return_exceptions=True)  # it lies elsewhere than on a server that is away
+    for place, answer in zip((home, *others), answers, strict=True):
+        if not isinstance(answer, BaseException) and answer[0] is not None:
+            return place, answer[0]
+    return home, record
+
+
 class Jobs:
     """The jobs in the store, by id and queue."""
 
@@ -181,6 +199,12 @@ class Jobs:
         shard = self._scheduler.shard(queue)
         return [answer for some in _steps(ids) for answer in await shard.revive(some)]
 
+    async def run_now(self, *ids: str, queue: str = DEFAULT_QUEUE) -> Sequence[bool]:
+        """Jobs that wait for their time, or for a retry, are due now; dead ones run again from their first attempt. False
+        where there is no such job, or it runs already."""
+        shard = self._scheduler.shard(queue)
+        return [answer for some in _steps(ids) for answer in await shard.revive(some, waiting=True)]
+
     async def delete(self, *ids: str, queue: str = DEFAULT_QUEUE) -> int:
         """Dead jobs are gone, as if they had never been pushed (a result that they keep stays for its time); the number.
         Others are left alone."""
@@ -193,31 +217,31 @@ class Jobs:
 
     async def why(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One sentence: why the job is where it is."""
-        shard = self._scheduler.shard(queue)
-        record, sizes = (await shard.get([id]))[0], await shard.sizes()
-        if record is None:
-            return (
-                f"queue {queue!r} knows no job {id!r}: it ended (only ids given by users are remembered), or never was"
-            )
-        tried = f" (failed {record.attempts} times, last: {record.reason or record.error})" if record.attempts else ""
-        if record.state == "ended":
-            return "it has ended"
-        if record.state == "dead":
-            return f"it is dead: {record.reason or record.error}"
-        if record.state == "leased":
-            asked = "; a cancel was asked" if record.cancel_asked else ""
-            return f"node {record.node} runs it{tried}, its lease ends in {(record.at - sizes.now) / 1000:.1f} s{asked}"
-        if sizes.paused:
-            return f"queue {queue!r} is paused{tried}"
-        if record.unfit_since:
-            again = f"; again in {(record.at - sizes.now) / 1000:.1f} s" if record.at > sizes.now else ""
-            return f"nodes that took it could not run it: {record.reason}{again}"
-        if record.at > sizes.now:
-            return f"it is due in {(record.at - sizes.now) / 1000:.1f} s{tried}"
-        if sizes.limit is not None and sizes.leased >= sizes.limit:
-            return f"queue {queue!r} runs its limit of {sizes.limit} jobs{tried}"
-        registry = await self._scheduler.connected_store.registry()
-        return f"it is due, behind at most {sizes.pending - 1} others; {len(registry.nodes)} node(s) are alive{tried}"
+        return sentence(await self.reasons(id, queue=queue))
+
+    async def reasons(self, id: str, *, queue: str = DEFAULT_QUEUE) -> Sequence[Reason]:
+        """Why the job is where it is: all that holds it there, most decisive first, then what tells more of it."""
+        return reasons(await _facts(self._scheduler, id, queue))
+
+    async def holder(self, key: str, *, queue: str = DEFAULT_QUEUE) -> tuple[str, str] | None:
+        """(state, id) of the job that holds a unique key, or None if it is free. Raises StoreRefused if the store cannot tell."""
+        shards = self._scheduler.connected_shards
+        await shards.refresh()
+        home = shards.spread(queue_name(queue)).place(slot_of_key(key))
+        for place in dict.fromkeys([home, *shards.places(queue)]) if shards.remembers else [home]:
+            shard = shards.at(place)
+            if not isinstance(shard, Keyed):
+                raise StoreRefused(f"{shards.store.url} does not tell who holds a unique key")
+            held = await shard.holder(key)
+            if held is not None:
+                return held
+        return None
+
+    async def reasons_of_key(self, key: str, *, queue: str = DEFAULT_QUEUE) -> Sequence[Reason]:
+        """Why a push with this unique key is answered with another job's id: who holds it, and why that one is where it is.
+        Empty if the key is free. Raises StoreRefused as `holder`."""
+        held = await self.holder(key, queue=queue)
+        return [] if held is None else [key_taken(key, queue, held), *await self.reasons(held[1], queue=queue)]
 
     async def list(
         self, state: Literal["pending", "leased", "dead"] = "pending", *, queue: str = DEFAULT_QUEUE, limit: int = 100,

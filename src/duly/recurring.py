@@ -91,13 +91,18 @@ class Schedulable(Protocol):
     """An object that says itself when it is to run: what `schedules.put` takes as it is.
 
     id: of the schedule. serialize(): what the handler is called with. execute_on: the first moment, an aware datetime or
-    epoch seconds. on_execute_reschedule_to: seconds between two runs; None runs it once. Each may be an attribute or a
-    method.
+    epoch seconds. on_execute_reschedule_to: seconds between two runs; None runs it once. Each may be an attribute, a
+    property or a method.
     """
 
-    id: str
-    execute_on: Any
-    on_execute_reschedule_to: Any
+    @property
+    def id(self) -> Any: ...
+
+    @property
+    def execute_on(self) -> Any: ...
+
+    @property
+    def on_execute_reschedule_to(self) -> Any: ...
 
     def serialize(self) -> Any: ...
 

@@ -31,6 +31,8 @@ from duly.schedules import Schedules
 from duly.sending import push_many
 from duly.stores import open_store
 from duly.stores.base import Limits, Shard, Store
+from duly.stores.sealed import Seal
+from duly.stores.sealing import Keys, keys_of_environment
 from duly.stores.several import together
 from duly.stores.shards import Shards, check_partitions
 from duly.sync import Sync
@@ -56,17 +58,18 @@ class Scheduler(Declaring):
     spread (the same list in every process); settings are those of `duly.config.Config`.
 
     lifespan: a function that returns an async context manager; what it yields is `ctx.state`.
-    middleware: async functions (ctx, call_next) around every handler. clock: for tests.
+    middleware: async functions (ctx, call_next) around every handler. clock: for tests. keys: see `Keys`.
     """
 
     node_class = Node
     """What `start` makes; a simulation makes one without threads."""
 
     def __init__(self, url: str | Sequence[str] | None = None, *, lifespan: Lifespan | None = None,
-                 middleware: Sequence[Middleware] = (), clock: Clock | None = None, **settings: Any) -> None:  # fmt: skip
+                 middleware: Sequence[Middleware] = (), clock: Clock | None = None,
+                 keys: Keys | None = None, **settings: Any) -> None:  # fmt: skip
         self.config: Config = make_config(settings)
         self.lifespan, self.middleware, self.clock = lifespan, list(middleware), clock or SYSTEM_CLOCK
-        self._urls, self._store_clock = resolve_urls(url), clock
+        self._urls, self._store_clock, self._keys = resolve_urls(url), clock, keys or keys_of_environment()
         self.store: Store = self._open(self._urls, self.config)
         self._partitions: dict[str, int] = {}
         self._look_afresh()
@@ -101,7 +104,7 @@ class Scheduler(Declaring):
 
     def _look_afresh(self) -> None:
         """Nothing is known of what lies where in the store, and nothing is on its way there."""
-        self.shards = Shards(self.store, self._partitions)
+        self.shards = Shards(self.store, self._partitions, Seal(self._keys, self.config) if self._keys else None)
         self._pushes = Pushes(self.shards, self.config.push_timeout, self.clock)
 
     # connecting
@@ -229,6 +232,7 @@ class Scheduler(Declaring):
     async def push_request(self, request: JobRequest) -> JobHandle[Any]:
         """Push a job that is built already (`task.job(...)`)."""
         self.require_accepting()
+        request = self.stamped(request) if self._headers else request  # what is off costs nothing
         answer, id = await self.pushes.enqueue(request.queue, request.new)
         return JobHandle(self, request.queue, id, answer, request.keeps_result)
 
@@ -243,7 +247,7 @@ class Scheduler(Declaring):
         Each call is all or none, the whole is not: raises PushFailed(accepted, uncertain, rest) where it stopped.
         """
         self.require_accepting()
-        return await push_many(self.pushes, requests)
+        return await push_many(self.pushes, map(self.stamped, requests) if self._headers else requests)
 
     def require_accepting(self) -> None:
         if not self._switches.accepting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from duly.config import DEFAULT_QUEUE
 from duly.core import schedule as planning
 from duly.core.audit import Audit, audit
 from duly.core.job import NewJob, make_options, queue_name
-from duly.core.schedule import Definition
 from duly.core.trigger import At, Trigger, pinned
 from duly.errors import FormatError, InvalidOption, InvalidTrigger, ScheduleConflict, StaleMap, StoreUnavailable
 from duly.identity import new_job_id
@@ -24,6 +23,7 @@ from duly.runtime.loop import Backoff
 from duly.runtime.producer import LONGEST_PAUSE
 from duly.runtime.ticker import fire_due
 from duly.stores.base import Due, NewSchedule, ScheduleRecord, Shard
+from duly.views.schedules import ScheduleView, definition_of, view
 
 if TYPE_CHECKING:
     from duly.scheduler import Scheduler
@@ -33,31 +33,6 @@ MOST_STEPS = 100
 """Steps in which what is due is fired before a pause."""
 JUST_NOW_MS = 60_000
 """A start up to this long ago still counts as a first moment; an older one only sets the grid."""
-
-
-class ScheduleView(msgspec.Struct, frozen=True):
-    """A schedule as people look at it. Moments in epoch seconds; next is None if it is not planned, or over.
-
-    last: the last moment that was fired. late: ticks fired more than a second late. ended, outcome: when the last run
-    ended, and how: "ended", or "dead: " and why. failures: runs that have died since one ended well.
-    """
-
-    id: str
-    queue: str
-    trigger: Trigger
-    task: str
-    revision: int
-    paused: str | None
-    next: float | None
-    last: float | None
-    fired: int
-    skipped: Mapping[str, int]
-    app: str
-    living: int
-    late: int = 0
-    ended: float | None = None
-    outcome: str = ""
-    failures: int = 0
 
 
 class Schedules:
@@ -95,6 +70,27 @@ class Schedules:
             raise _conflict(declaration.id, found, revision)
         return what == "created"
 
+    async def edit(self, id: str, trigger: Trigger, *, queue: str = DEFAULT_QUEUE, revision: int | None = None) -> bool:
+        """Another trigger, and the rest as it is; False if it is equal. A moment that is due is fired first, then it counts
+        from now. Raises InvalidOption if there is no such schedule, or if code declares it; ScheduleConflict if `revision`
+        is given and another edit came first."""
+        self._scheduler.require_accepting()
+        if not isinstance(trigger, Trigger):
+            raise InvalidTrigger(f"trigger={trigger!r}: give cron(…), every(…), at(…), or some of them joined with |")
+        while True:
+            record = await self._known(id, queue)
+            if record.app:
+                raise InvalidOption(f"schedule {id!r} is declared in the code of app {record.app!r}: change it there")
+            definition = msgspec.structs.replace(definition_of(record), trigger=trigger)
+            mark = await self._first_mark(self._scheduler.shard(queue), trigger)
+            read = record.revision if revision is None else revision
+            new = NewSchedule(id, planning.encode(definition), mark, "", definition.held_back, read)
+            what, found = await self._put(queue, new)
+            if what != "conflict":
+                return what == "updated"
+            if revision is not None:
+                raise _conflict(id, found, revision)
+
     async def _put_after_pending(self, declaration: Declaration, revision: int | None) -> bool:
         """Each try edits what it has read; another editor's step between is read again, unless `revision` forbids it."""
         while True:
@@ -102,7 +98,7 @@ class Schedules:
             if old is None:
                 what, found = await self.put_declaration(declaration, revision=revision)
             else:
-                trigger = after_pending(declaration.definition.trigger, _definition(old).trigger, old.next or None)
+                trigger = after_pending(declaration.definition.trigger, definition_of(old).trigger, old.next or None)
                 definition = msgspec.structs.replace(declaration.definition, trigger=trigger)
                 edit = msgspec.structs.replace(declaration, definition=definition)
                 what, found = await self.put_declaration(edit, revision=revision or old.revision)
@@ -181,7 +177,7 @@ class Schedules:
     async def get(self, id: str, *, queue: str = DEFAULT_QUEUE) -> ScheduleView | None:
         """The schedule, or None."""
         record = await self._record(id, queue)
-        return _view(record, queue) if record else None  # raises FormatError if a newer duly defined it
+        return view(record, queue) if record else None  # raises FormatError if a newer duly defined it
 
     async def remove(self, id: str, *, queue: str = DEFAULT_QUEUE) -> bool:
         """Remove it, with its job that has not started; False if there is none. The cost does not grow with their number."""
@@ -225,7 +221,7 @@ class Schedules:
         if note is None:
             await self.pause(id, moving, queue=queue)
             source = await self._known(id, queue)  # its last ticks are in the mark now
-        definition = _definition(source)
+        definition = definition_of(source)
         definition = msgspec.structs.replace(definition, trigger=pinned(definition.trigger, source.anchor))
         await self._scheduler.make_known(queue_name(to))
         await self._put(to, NewSchedule(id, planning.encode(definition), source.mark, "", definition.held_back))
@@ -236,18 +232,19 @@ class Schedules:
     async def trigger(self, id: str, *, queue: str = DEFAULT_QUEUE) -> str:
         """One run now, beside the ticks. Returns the job's id."""
         record = await self._known(id, queue)
-        definition = _definition(record)
+        definition = definition_of(record)
         job = planning.make_job(
             id, definition, (await self._scheduler.shard(queue).sizes()).now, f"{id}!{new_job_id()}"
         )
         await self._enqueue(queue, [job])
         return job.id
 
-    async def backfill(self, id: str, start: datetime, end: datetime, *, queue: str = DEFAULT_QUEUE) -> int:
+    async def backfill(self, id: str, start: datetime | float, end: datetime | float, *, queue: str = DEFAULT_QUEUE,
+                       pushed: Callable[[int], None] = lambda _count: None) -> int:  # fmt: skip
         """One run for each moment in [start, end), with ids of their own: a second call for the same moments, made while
-        the first are known, adds nothing. Returns how many moments there are."""
+        the first are known, adds nothing. Returns how many moments there are; `pushed` is told of each step."""
         record = await self._known(id, queue)
-        definition = _definition(record)
+        definition = definition_of(record)
         first, last = (round((make_options({"at": moment}).at or 0) * 1000) for moment in (start, end))
         count, batch = 0, []
         for moment in definition.trigger.moments(first - 1, last - 1, record.anchor):
@@ -256,16 +253,18 @@ class Schedules:
             batch.append(msgspec.structs.replace(job, named=True))
             if len(batch) == PAGE:
                 await self._enqueue(queue, batch)
+                pushed(len(batch))
                 batch = []
         if batch:
             await self._enqueue(queue, batch)
+            pushed(len(batch))
         return count
 
     async def preview(self, id: str, n: int = 10, *, queue: str = DEFAULT_QUEUE) -> Sequence[datetime]:
         """The next `n` moments from now (store clock), in the trigger's time zone."""
         record = await self._known(id, queue)
         now = (await self._scheduler.shard(queue).sizes()).now
-        trigger = _definition(record).trigger
+        trigger = definition_of(record).trigger
         return trigger.upcoming(n, datetime.fromtimestamp(now / 1000, UTC), record.anchor)
 
     async def audit(self, id: str, *, queue: str = DEFAULT_QUEUE, since: datetime | float | None = None) -> Audit:
@@ -286,7 +285,7 @@ class Schedules:
         first = entries[0][0] if entries else now
         asked = 0 if since is None else round((make_options({"at": since}).at or 0) * 1000)
         own = [(at, fields) for at, fields in entries if fields["schedule"] == id]
-        return audit(_definition(record), record.anchor, record.mark, own, max(asked, first), now)
+        return audit(definition_of(record), record.anchor, record.mark, own, max(asked, first), now)
 
     async def clear(self, *, queue: str = DEFAULT_QUEUE) -> int:
         """Remove all schedules of a queue, one by one; how many there were."""
@@ -312,7 +311,7 @@ class Schedules:
         async for record in self.records(queue):
             if record.id.startswith(prefix):
                 with contextlib.suppress(FormatError):
-                    yield _view(record, queue)
+                    yield view(record, queue)
 
     async def records(self, queue: str) -> AsyncIterator[ScheduleRecord]:
         """Each schedule once, read in bounded pages."""
@@ -332,22 +331,3 @@ class Schedules:
 def _conflict(id: str, found: int, revision: int | None) -> ScheduleConflict:
     where = f"at revision {found}, not {revision}" if found else f"gone, not at revision {revision}"
     return ScheduleConflict(f"schedule {id!r} is {where}: read it again, then edit")
-
-
-def _definition(record: ScheduleRecord) -> Definition:
-    try:
-        return planning.decode(record.definition)
-    except (msgspec.MsgspecError, InvalidTrigger) as error:
-        raise FormatError(
-            f"schedule {record.id!r} was defined by a newer duly: upgrade this node to read it ({error})"
-        ) from None
-
-
-def _view(record: ScheduleRecord, queue: str) -> ScheduleView:
-    definition = _definition(record)
-    return ScheduleView(
-        record.id, queue, definition.trigger, definition.task, record.revision, record.paused,
-        record.next / 1000 if record.next else None, record.last / 1000 if record.last else None,
-        record.fired, record.skipped, record.app, len(record.live) if definition.counted else 0,
-        record.late, record.ended / 1000 if record.ended else None, record.outcome, record.failures,
-    )  # fmt: skip

@@ -17,6 +17,8 @@ from duly.errors import ConfigurationError, DuplicateTask, InvalidOption
 from duly.identity import new_job_id
 from duly.runtime.context import Context
 from duly.runtime.handler import Handler
+from duly.runtime.refused import refusing
+from duly.stores.sealed import REFUSED
 
 if TYPE_CHECKING:
     from duly.handle import JobHandle
@@ -87,6 +89,15 @@ class Call(Generic[P, R]):
             unique=unique,
         )
 
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """A text made of the task's name and these arguments. Given as `id=` to a push with the same arguments, it lets
+        that job be found and cancelled by them. Raises InvalidArguments, EncodingError, TooLarge."""
+        return key_of(self.task, self.job(*args, **kwargs).new.body)
+
+    def stamped(self, request: JobRequest) -> JobRequest:
+        """See Scheduler.stamped."""
+        return self._scheduler.stamped(request)
+
     def push(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """Keep the job in the store: to be awaited. Once it returns, the job will run, or be visibly cancelled, dead
         or lost.
@@ -126,6 +137,14 @@ class Task(Generic[P, R]):
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobRequest:
         """See Call.job."""
         return self._call.job(*args, **kwargs)
+
+    def stamped(self, request: JobRequest) -> JobRequest:
+        """See Scheduler.stamped."""
+        return self._scheduler.stamped(request)
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """See Call.key."""
+        return self._call.key(*args, **kwargs)
 
     def push(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """See Call.push."""
@@ -171,13 +190,16 @@ def merge(declared: Options, pushed: Options) -> Options:
     return Options(**values)
 
 
+def key_of(task: str, body: bytes) -> str:
+    """The task and a digest of the arguments."""
+    envelope = codec.decode(body)
+    digest = hashlib.blake2b(codec.canonical(envelope.args, envelope.kwargs), digest_size=12).hexdigest()
+    return f"{task[:150]}:{digest}"
+
+
 def hold_of(unique: Unique, task: str, body: bytes) -> Hold:
     """The unique key as the store holds it; without a key of its own, it is the task and a digest of the arguments."""
-    key = unique.key
-    if key is None:
-        envelope = codec.decode(body)
-        digest = hashlib.blake2b(codec.canonical(envelope.args, envelope.kwargs), digest_size=12).hexdigest()
-        key = f"{task[:150]}:{digest}"
+    key = key_of(task, body) if unique.key is None else unique.key
     if unique.seconds is not None:
         return Hold(key, "time", to_ms(unique.seconds))
     return Hold(key, unique.until)
@@ -213,7 +235,14 @@ class TaskBook:
         self.tasks: dict[str, Handler] = {}
         self._aliases: dict[str, str] = {}
         self._shortest: float | None = None
-        self.builtin: dict[str, Handler] = {}
+        self.builtin: dict[str, Handler] = {REFUSED: refusing()}
+        self._prepares: list[Callable[[Handler], None]] = []
+
+    def prepare(self, work: Callable[[Handler], None]) -> None:
+        """Have `work` done on each handler: those that are there, and those that are declared later."""
+        self._prepares.append(work)
+        for handler in self.tasks.values():
+            work(handler)
 
     def find(self, task: str) -> Handler | None:
         """The handler of a task: its own, that of its alias, or the one bound to `*`."""
@@ -227,6 +256,8 @@ class TaskBook:
                 raise DuplicateTask(
                     f"a task {name!r} is declared already; give this one another name=, or unbind({name!r}) first"
                 )
+        for work in self._prepares:
+            work(handler)
         self.tasks[handler.name] = handler
         self._aliases.update(dict.fromkeys(aliases, handler.name))
         self._measure()

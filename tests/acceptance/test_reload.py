@@ -157,7 +157,7 @@ def test_the_grace_that_was_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch, g
 
     monkeypatch.setattr(supervisor, "Supervisor", Noted)
     assert supervise_with("app:scheduler", 2, True, {"grace": given, "queues": ("a", "b"), "push_timeout": None}) == 0
-    assert told == ["app:scheduler", 2, ["app:scheduler", f"--grace={grace}", "--queues=a,b"], Path.cwd()]
+    assert told == ["app:scheduler", 2, ["app:scheduler", f"--grace={grace}", "--queues=a,b"], Path.cwd(), None]
 
 
 @pytest.mark.parametrize("path", ["app.py", "part/code.py", "venv.py", "a/b/c/d.py"])

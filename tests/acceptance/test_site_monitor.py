@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from duly import Scheduler
-from duly.schedules import ScheduleView
+from duly.views.schedules import ScheduleView
 from tests.acceptance.conftest import StartNode
 from tests.acceptance.nodes import ROOT, until
 from tests.waiting import eventually

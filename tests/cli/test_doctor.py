@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from duly import Scheduler, every
-from duly.cli import checks
+from duly import Scheduler, checks, every
 from duly.runtime import tzdata
 from duly.runtime.node import NodeRecord
 from duly.stores.capabilities import Finding

@@ -191,12 +191,39 @@ def test_retry_wants_ids_or_all(duly: Duly, sqlite_url: str, words: tuple[str, .
     assert duly("jobs", "retry", *words, "--url", sqlite_url).code == 2
 
 
-def test_why_is_one_sentence(duly: Duly, url: str) -> None:
+def test_why_tells_every_reason_the_most_decisive_first(duly: Duly, url: str) -> None:
     push(url, "send", id="x", delay=100)
-    assert "it is due in" in duly("jobs", "why", "x", "--url", url).out
+    using(url, lambda s: s.queues.pause())
+    lines = duly("jobs", "why", "x", "--url", url).lines
+    assert lines[0].startswith("x  it is due in 1 m ")
+    assert lines[1].startswith("   queue 'default' is paused, since ")
+    assert lines[2:] == ["   no live node serves queue 'default'"]
     said = duly("jobs", "why", "x", "--url", url, "--json").json
     assert said["queue"] == "default"
     assert "it is due in" in said["why"]
+    assert [reason["code"] for reason in said["reasons"]] == ["not_due", "paused", "no_node"]
+    assert [reason["text"] for reason in said["reasons"]] == said["why"].split("; ")
+    assert isinstance(said["reasons"][0]["until"], float)
+    assert "node" not in said["reasons"][0]  # what is not known is left out
+
+
+def test_why_of_a_unique_key_tells_who_holds_it(duly: Duly, url: str) -> None:
+    push(url, "send", id="x", unique="user:7", delay=100, queue="mail")
+    lines = duly("jobs", "why", "--unique", "user:7", "--url", url).lines
+    assert lines[0] == "x  unique key 'user:7' of queue 'mail' is taken by job 'x', which waits"
+    assert "it is due in" in lines[1]
+    said = duly("jobs", "why", "--unique", "user:7", "--url", url, "--json").json
+    assert (said["id"], said["queue"], said["reasons"][0]["code"]) == ("x", "mail", "key_taken")
+    free = duly("jobs", "why", "--unique", "user:8", "--url", url)
+    assert (free.code, free.err.count("\n")) == (1, 1)
+    assert "no job that holds the unique key 'user:8' in any queue" in free.err
+
+
+@pytest.mark.parametrize("words", [(), ("x", "--unique", "user:7")])
+def test_why_wants_an_id_or_a_key(duly: Duly, sqlite_url: str, words: tuple[str, ...]) -> None:
+    push(sqlite_url, "send", id="x")
+    said = duly("jobs", "why", *words, "--url", sqlite_url)
+    assert (said.code, said.err) == (2, "duly: give the id of a job, or --unique KEY (one of the two)\n")
 
 
 def test_a_result_is_printed_as_json(duly: Duly, url: str) -> None:

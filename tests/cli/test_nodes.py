@@ -13,10 +13,10 @@ import pytest
 
 import duly as package
 from duly import Scheduler
-from duly.cli.nodes import nodes_of
 from duly.runtime.node import NodeRecord
 from duly.runtime.tzdata import tzdata_version
 from duly.stores.base import Registry
+from duly.views.nodes import nodes_of
 from tests.cli.conftest import Duly, using
 from tests.schedulers import running, watched
 from tests.waiting import eventually

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.cells import cell_len
 
-from duly.cli.moments import absolute, both, lasting, relative
-from duly.cli.output import LONG, TEXT_MOST, Column, as_json, printable, show_record, show_table
+from duly.cli.output import LONG, TEXT_MOST, Column, as_json, show_record, show_table
+from duly.views.words import absolute, both, lasting, printable, relative
 
 ID = "0123456789" * 4
 COLUMNS = (

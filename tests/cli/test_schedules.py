@@ -96,6 +96,18 @@ def test_pause_and_resume(duly: Duly, two: str) -> None:
     assert "paused" not in duly("schedules", "--url", two).lines[1]
 
 
+def test_a_backfill_pushes_one_run_for_each_moment(duly: Duly, two: str) -> None:
+    # nightly is 9 o'clock in Paris from Monday to Friday; the first is a Friday
+    span = ("--from", "2026-03-06T00:00+01:00", "--until", "2026-03-11T00:00+01:00")
+    said = duly("schedules", "backfill", "nightly", "--url", two, *span)
+    assert (said.code, said.lines) == (0, ["nightly  3 moments pushed"])
+    again = duly("schedules", "backfill", "nightly", "--url", two, *span, "--json")
+    assert again.json == {"id": "nightly", "queue": "default", "moments": 3}
+    jobs = duly("jobs", "list", "--url", two, "--json").json
+    assert len({job["id"] for job in jobs if job["id"].startswith("nightly#")}) == len(jobs) == 3
+    assert duly("schedules", "backfill", "nightly", "--url", two).code == 2
+
+
 def test_trigger_prints_the_id_of_the_job(duly: Duly, two: str) -> None:
     id = duly("schedules", "trigger", "nightly", "--url", two).out.strip()
     assert duly("jobs", "show", id, "--url", two, "--json").json["task"] == "report"

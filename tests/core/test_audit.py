@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from duly.core.audit import Audit, Entry, audit
+from duly.core.audit import Audit, Entry, audit, ticks
 from duly.core.schedule import Definition
 from duly.core.trigger import every
 
@@ -185,3 +185,49 @@ def test_a_long_time_is_looked_at_in_part() -> None:
         return audit(SECONDLY, 0, START, [], START, START + 10**9)
 
     assert log().expected == 100_000
+
+
+def told(
+    *entries: Entry, mark: float = 10, definition: Definition = SECONDLY, coming: int = 0
+) -> list[tuple[float, str, str]]:
+    found = ticks(definition, 0, START + round(mark * 1000), entries, START, START + 10_500, coming)
+    return [(round(tick.moment - START / 1000, 3), tick.state, tick.why) for tick in found]
+
+
+def test_each_moment_is_told_with_what_became_of_it() -> None:
+    log = [*(entry(n) for n in (1, 2)), entry(3, late=2), entry(6, "skipped", "window", 2), entry(8)]
+    assert told(*log, mark=8) == [
+        (1, "fired", ""),
+        (2, "fired", ""),
+        (3, "late", ""),
+        (4, "missing", ""),
+        (5, "skipped", "window"),
+        (6, "skipped", "window"),
+        (7, "missing", ""),
+        (8, "fired", ""),
+        (9, "overdue", ""),
+        (10, "overdue", ""),
+    ]
+
+
+def test_a_tick_that_was_fired_says_when() -> None:
+    found = ticks(SECONDLY, 0, START + 1000, [entry(1, late=0.25)], START, START + 1500, 0)
+    assert [(tick.state, round((tick.at or 0) - tick.moment, 3)) for tick in found] == [("fired", 0.25)]
+
+
+def test_the_moments_to_come_are_told_too() -> None:
+    assert told(*(entry(n) for n in range(1, 11)), coming=3)[10:] == [
+        (11, "coming", ""),
+        (12, "coming", ""),
+        (13, "coming", ""),
+    ]
+
+
+def test_moments_of_a_pause_are_not_told() -> None:
+    log = [entry(1), entry(2), entry(2.5, "paused"), entry(8.5, "resumed"), entry(9), entry(10)]
+    assert [moment for moment, *_ in told(*log)] == [1, 2, 9, 10]
+
+
+def test_a_schedule_that_counts_from_completion_tells_what_was_fired() -> None:
+    definition = Definition(every(seconds=1, after_completion=True), "t")
+    assert told(entry(1.5), entry(4.25), definition=definition, coming=3) == [(1.5, "fired", ""), (4.25, "fired", "")]

@@ -19,10 +19,10 @@ from duly.core import codec
 from duly.core.codec import HEADER, MAX_BYTES, VERSION, Envelope, Origin
 from duly.core.job import OPTION_NAMES, RUN_OPTIONS, Options, Unique, make_options
 from duly.core.retry import Retry
-from duly.errors import EncodingError, TooLarge, UnfitJob
-from duly.handle import view
+from duly.errors import EncodingError, ResultError, TooLarge, UnfitJob
 from duly.runtime.handler import Handler
 from duly.stores.base import JobRecord
+from duly.views.jobs import view
 
 int64 = st.integers(-(2**63), 2**64 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -286,9 +286,52 @@ def test_an_envelope_with_something_behind_it_is_unfit() -> None:
 
 def test_a_later_part_that_this_code_does_not_know_is_left_alone() -> None:
     task, args, kwargs, options, origin = msgspec.msgpack.decode(BODY[2:])
-    longer = HEADER + msgspec.msgpack.encode([task, args, kwargs, {**options, "colour": "red"}, [*origin, 7], "later"])
+    parts = [task, args, kwargs, {**options, "colour": "red"}, [*origin, 7], None, "later"]
+    longer = HEADER + msgspec.msgpack.encode(parts)
     found = codec.decode(longer)
     assert (found.task, found.options, found.origin) == ("send", Options(timeout=5.0), Origin("s", 9))
+
+
+class Former(msgspec.Struct, frozen=True, array_like=True):
+    """What a node reads that does not know of headers."""
+
+    task: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+    options: Options | None = None
+    origin: Origin | None = None
+
+
+HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
+
+
+@pytest.mark.parametrize("body", [BODY, codec.encode("t", (1,)), codec.encode("t", (1,), {"a": 1})])
+def test_headers_travel_behind_all_else_and_a_node_that_does_not_know_them_reads_the_rest(body: bytes) -> None:
+    before, longer = codec.decode(body), codec.with_headers(body, HEADERS)
+    found = codec.decode(longer)
+    assert found.headers == HEADERS
+    assert before.headers is None
+    assert msgspec.structs.replace(found, headers=None) == before
+    former = msgspec.msgpack.decode(longer[len(HEADER) :], type=Former)
+    assert [getattr(former, name) for name in Former.__struct_fields__] == [
+        getattr(before, name) for name in Former.__struct_fields__
+    ]
+
+
+def test_headers_are_added_to_those_that_are_there() -> None:
+    body = codec.with_headers(codec.with_headers(BODY, {"a": "1", "b": "2"}), {"b": "3"})
+    assert codec.decode(body).headers == {"a": "1", "b": "3"}
+
+
+@pytest.mark.parametrize("headers", [{"a": 1}, {1: "a"}, {"a": None}, {"a": "\ud800"}])
+def test_headers_that_are_no_texts_are_refused(headers: Any) -> None:
+    with pytest.raises(EncodingError, match=r"headers .* of task 'send'"):
+        codec.with_headers(BODY, headers)
+
+
+def test_the_envelope_of_a_tick_ends_with_its_origin() -> None:
+    body = codec.encode_packed("t", msgspec.Raw(b"\x90"), msgspec.Raw(b"\x80"), None, Origin("s", 1))
+    assert body == HEADER + msgspec.msgpack.encode(["t", [], {}, None, ["s", 1]])
 
 
 def handler() -> Handler:
@@ -334,6 +377,19 @@ def test_an_envelope_with_bytes_changed_is_unfit_or_read_and_nothing_worse(chang
     for place, byte in changes:
         body[place] = byte
     is_survived(bytes(body))
+
+
+@pytest.mark.parametrize("flags", [1, 2, 3])
+def test_what_is_sealed_says_that_it_needs_keys(flags: int) -> None:
+    assert "give this scheduler its keys" in str(unfit(bytes((VERSION, flags)) + BODY[2:]))
+    with pytest.raises(ResultError, match="give this scheduler the keys"):
+        codec.unpack(bytes((VERSION, flags)) + b"anything")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01\x04x", b"\x92\x01", msgspec.Raw(b"\xc1")])
+def test_bytes_that_are_no_value_are_not_taken_for_sealed_ones(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        codec.unpack(data)
 
 
 @given(st.integers(200, 1200))

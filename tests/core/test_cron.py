@@ -191,7 +191,7 @@ def test_an_alias_is_its_expression(alias: str, text: str) -> None:
         ("* * * * 8#1", 'day-of-week "8#1" is not allowed: use 0-7'),
         ("* * * * 8L", 'day-of-week "8L" is not allowed: use 0-7'),
         ("*/0 * * * *", 'the step "0": a step is a whole number from 1 to 60'),
-        ("*/61 * * * *", 'the step "61"'),
+        ("*/61 * * * *", 'minute "*/61" has the step "61"'),
         ("? * * * *", 'minute "?" is not allowed'),
         ("1-2-3 * * * *", 'minute "1-2-3" is not allowed'),
         ("\u0661 * * * *", "minute"),
@@ -206,12 +206,46 @@ def test_an_alias_is_its_expression(alias: str, text: str) -> None:
         ("0 0 31 4,6,9,11 ?", "never fires"),
         ("0 0 31W FEB *", "never fires"),
         ("* " * 600, "at most 1000 characters"),
+        ("* * 1,,2 * *", 'day-of-month "1,,2" has an empty item: remove the comma too many'),
+        ("* * * * 1,,2", 'day-of-week "1,,2" has an empty item'),
+        ("x-5 * * * *", 'minute "X-5" is not allowed'),
+        ("0 0 */30 * FRI#2", 'never fires: month "*" has no day-of-month "*/30" with day-of-week "FRI#2"'),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_a_sentence(text: str, words: str) -> None:
     with pytest.raises(InvalidTrigger) as refused:
         timetable(text)
     assert words in str(refused.value)
+
+
+def test_a_lone_l_among_weekdays_is_told_what_to_write() -> None:
+    with pytest.raises(InvalidTrigger) as refused:
+        timetable("* * * * L")
+    said = 'day-of-week "L" needs a day before it: write 5L for the last Friday of the month'
+    assert str(refused.value) == said
+
+
+def test_seven_is_sunday_also_as_the_nth_and_the_last_of_a_month() -> None:
+    start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
+    for seven, zero in (("7#2", "0#2"), ("7L", "SUNL")):
+        sevens = ticks_of(timetable(f"0 0 * * {seven}"), start, end)
+        assert len(sevens) == 6
+        assert sevens == ticks_of(timetable(f"0 0 * * {zero}"), start, end)
+
+
+def test_an_unknown_alias_is_told_those_that_there_are() -> None:
+    known = "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly"
+    for text, hint in (("@reboot", ""), ("@every 5m", "; for fixed intervals use every()")):
+        with pytest.raises(InvalidTrigger) as refused:
+            timetable(text)
+        assert str(refused.value) == f'cron alias "{text}" is not known: use one of {known}{hint}'
+
+
+def test_an_expression_of_the_longest_length_is_read() -> None:
+    text = "* * * * *"
+    assert timetable(text.ljust(1000)).after(0) == 60_000
+    with pytest.raises(InvalidTrigger, match="at most 1000 characters, got 1001"):
+        timetable(text.ljust(1001))
 
 
 def test_a_rare_day_is_found_however_far_away() -> None:

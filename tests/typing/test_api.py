@@ -1,11 +1,12 @@
-"""The public surface as type checkers see it: checked by mypy, never run.
+"""The public surface as type checkers see it: checked by mypy and by pyright, never run.
 
-Every `type: ignore` below is a proof: with `warn_unused_ignores` the check fails if the line beneath it is no error.
+Every `type: ignore` below is a proof: the check fails if its line is no error, for mypy with `warn_unused_ignores`, for
+pyright with `reportUnnecessaryTypeIgnoreComment`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
@@ -34,13 +35,13 @@ from duly import (
     every,
 )
 from duly.core.trigger import At, Cron
-from duly.schedules import ScheduleView
 from duly.stores.base import Sizes
 from duly.task import Call, JobRequest
+from duly.views.schedules import ScheduleView
 
 
 @asynccontextmanager
-async def resources() -> AsyncIterator[dict[str, int]]:
+async def resources() -> AsyncGenerator[dict[str, int], None]:
     yield {"answer": 42}
 
 
@@ -149,6 +150,13 @@ async def options_keep_the_signature() -> None:
     await call.push("42")  # type: ignore[arg-type]
     await send.options(at=datetime.now(UTC)).push("42")  # type: ignore[arg-type]
     await poll.options(unique=Unique(until="start")).push(1, 2)  # type: ignore[call-arg]
+    assert_type(poll.options(delay=5).push_sync(limit=3), SyncJobHandle[str])
+    poll.options(delay=5).push_sync(limit="3")  # type: ignore[arg-type]
+    send_late.options(delay=5).job("42")  # type: ignore[arg-type]
+    send_late.options(delay=5).job(42, too="a")  # type: ignore[call-arg]
+    assert_type(await scheduler.push_many(send_late.options(delay=n).job(n, to="a") for n in range(3)), list[str])
+    assert_type(send_late.options(delay=5).key(42), str)
+    send_late.key("42")  # type: ignore[arg-type]
     stored: Call[[int], float] = with_context.options(timeout=timedelta(seconds=5)).options()
     assert_type(send.options(delay=1).job(1), JobRequest)
     assert stored
@@ -170,6 +178,9 @@ async def a_push_must_be_awaited() -> None:
 async def pushes_by_name_say_nothing_of_their_result() -> None:
     assert_type(await scheduler.push("email", {"to": "a@b"}, delay=5), JobHandle[Any])
     assert_type(await scheduler.push("email", args=[1], kwargs={"a": 2}, remote=True), JobHandle[Any])
+    assert_type(await scheduler.push(send, 42), JobHandle[Any])
+    assert_type(scheduler.sync.push("email", {"to": "a@b"}), SyncJobHandle[Any])
+    assert_type(scheduler.sync.push_many([send.job(1), send_other.job(2)]), list[str])
     await scheduler.push("email", args=5)  # type: ignore[arg-type]
     await scheduler.push("email", kwargs=[1])  # type: ignore[arg-type]
 
@@ -227,6 +238,10 @@ async def the_context_is_typed(ctx: Context) -> None:
     assert_type((ctx.attempt, ctx.crashes, ctx.fence, ctx.cancelled), tuple[int, int, int, bool])
     assert_type(ctx.job.id, str)
     assert_type(ctx.push(send, 42), str)
+    assert_type(ctx.push(send_late.options(delay=5), 42, to="a"), str)
+    ctx.push(with_context, "42")  # type: ignore[arg-type]
+    ctx.push(send.options(delay=5), "42")  # type: ignore[arg-type]
+    ctx.push("send", 42)  # type: ignore[arg-type]
     assert_type(current(), Context)
     await ctx.progress(0.4, "almost half")
     await ctx.progress("much")  # type: ignore[arg-type]

@@ -10,15 +10,16 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 import duly
-from duly.cli.output import printable
+from duly.views.words import printable
 
 COMMANDS = (
-    "demo", "worker", "push", "jobs", "schedules", "queues", "shards", "nodes", "ring", "next", "doctor", "bench", "completion",
+    "demo", "worker", "push", "jobs", "schedules", "queues", "shards", "nodes", "ring", "dashboard", "next",
+    "doctor", "bench", "completion",
 )  # fmt: skip
 """In the order in which the help shows them."""
 
@@ -65,10 +66,13 @@ def commands(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The console script. Ends the process: 0 done, 1 failed, 2 asked wrongly, 130 interrupted."""
+def main(arguments: Sequence[str] | None = None, *, prog_name: str = "duly", **context: Any) -> NoReturn:
+    """The console script. Ends the process: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
+
+    context: settings of click's context, for a command line that holds this one (`manage.py duly`).
+    """
     try:
-        code = commands.main(arguments, prog_name="duly", standalone_mode=False)
+        code = commands.main(arguments, prog_name=prog_name, standalone_mode=False, **context)
     except click.Abort:
         code = 130
     except click.ClickException as error:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import click
 
-from duly.cli.checks import check_cluster, check_machine, check_soundness, check_store
+from duly.checks import SOME, examine
 from duly.cli.connection import with_store
 from duly.cli.grouping import json_option
 from duly.cli.output import show_json, show_record
-from duly.errors import StoreError
 from duly.scheduler import Scheduler
 from duly.stores.capabilities import Finding
 
-SOME = 50_000
-"""Entries looked at without --full."""
 MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 
 
@@ -41,16 +38,3 @@ async def command(scheduler: Scheduler, full: bool, repair: bool, json: bool) ->
 
 def _said(finding: Finding) -> str:
     return finding.what + (f"\n→ {finding.advice}" if finding.advice else "")
-
-
-async def examine(scheduler: Scheduler, most: int | None = SOME, *, repair: bool = False) -> list[Finding]:
-    """All findings; a store that does not answer is one of them. most: jobs looked at in each queue."""
-    findings: list[Finding] = []
-    try:
-        async with scheduler:
-            findings += await check_store(scheduler)
-            findings += await check_cluster(scheduler)
-            findings += await check_soundness(scheduler, most, repair=repair)
-    except StoreError as error:
-        findings.append(Finding("error", str(error), "see that it runs, and that --url (or DULY_URL) is right"))
-    return findings + check_machine()

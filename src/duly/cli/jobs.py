@@ -12,12 +12,14 @@ import click
 from duly.cli.connection import with_store
 from duly.cli.grouping import ListedGroup, json_option, queue_option
 from duly.cli.lookup import find, known_queues
-from duly.cli.moments import absolute, both, lasting, relative
-from duly.cli.output import Column, as_json, counted, progress, show_json, show_record, show_table
+from duly.cli.output import Column, as_json, progress, show_json, show_record, show_table
 from duly.errors import JobFailed
-from duly.handle import JobHandle, JobView
+from duly.handle import JobHandle
 from duly.scheduler import Scheduler
 from duly.stores.base import MAX_BATCH
+from duly.views.jobs import JobView
+from duly.views.why import key_taken, sentence
+from duly.views.words import absolute, both, counted, lasting, relative
 
 STATES = ("leased", "pending", "dead")
 PAGE = 500
@@ -281,18 +283,27 @@ def _report(answers: Sequence[dict[str, Any]], what: dict[str, str], good: tuple
 
 
 @command.command("why")
-@click.argument("id")
+@click.argument("id", required=False)
+@click.option("--unique", "key", metavar="KEY", help="Instead of an ID: the job that holds this unique key.")
 @queue_option(IN_ANY_QUEUE)
 @json_option
 @with_store()
-async def why(scheduler: Scheduler, id: str, queue: str | None, json: bool) -> None:
-    """One sentence: why the job is where it is."""
-    name, _ = await _find_job(scheduler, id, queue)
-    sentence = await scheduler.jobs.why(id, queue=name)
-    if json:
-        show_json({"id": id, "queue": name, "why": sentence})
+async def why(scheduler: Scheduler, id: str | None, key: str | None, queue: str | None, json: bool) -> None:
+    """Why a job is where it is: what holds it there, most decisive first, then what tells more of it."""
+    if (id is None) == (key is None):
+        raise click.UsageError("give the id of a job, or --unique KEY (one of the two)")
+    if key is not None:
+        what = f"job that holds the unique key {key!r}"
+        name, held = await find(scheduler, queue, what, lambda name: scheduler.jobs.holder(key, queue=name))
+        id = held[1]
+        found = [key_taken(key, name, held), *await scheduler.jobs.reasons(id, queue=name)]
     else:
-        show_record([(id, sentence)])
+        name, _ = await _find_job(scheduler, str(id), queue)
+        found = [*await scheduler.jobs.reasons(str(id), queue=name)]
+    if json:
+        show_json({"id": id, "queue": name, "why": sentence(found), "reasons": found})
+    else:
+        show_record([(str(id), "\n".join(reason.text for reason in found))])
 
 
 @command.command("result")

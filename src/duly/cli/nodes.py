@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import click
-import msgspec
 
 from duly.cli.connection import with_store
 from duly.cli.grouping import json_option
-from duly.cli.moments import relative
 from duly.cli.output import Column, show_json, show_table
-from duly.runtime.neighbours import ring_of
-from duly.runtime.node import NodeRecord
 from duly.scheduler import Scheduler
-from duly.stores.base import Registry
-
-UNREADABLE = "?"
-
-
-def nodes_of(registry: Registry) -> list[NodeRecord]:
-    """What the live nodes publish of themselves; of one whose record this code cannot read, its id."""
-    found = []
-    for id, packed in registry.nodes.items():
-        try:
-            found.append(msgspec.msgpack.decode(packed, type=NodeRecord))
-        except msgspec.MsgspecError:
-            found.append(NodeRecord(id, UNREADABLE, 0, UNREADABLE, "", (), (), 0, 0))
-    return sorted(found, key=lambda node: (node.host, node.pid, node.id))
-
-
-class NodeView(msgspec.Struct, frozen=True):
-    """A node as people look at it. last_beat: in epoch seconds, None if its record cannot be read. share: for each queue that it
-    serves, its part of the queue's ring."""
-
-    node: NodeRecord
-    last_beat: float | None
-    share: Mapping[str, float]
-
-    def facts(self) -> dict[str, Any]:
-        """All that is known, by name."""
-        return msgspec.structs.asdict(self.node) | {"last_beat": self.last_beat, "share": self.share}
+from duly.views.nodes import UNREADABLE, NodeView, node_views
+from duly.views.words import percent, relative
 
 
 @click.command("nodes")
@@ -50,7 +20,7 @@ class NodeView(msgspec.Struct, frozen=True):
 async def command(scheduler: Scheduler, json: bool) -> None:
     """The nodes that are alive."""
     registry = await scheduler.connected_store.registry()
-    views = _views(registry)
+    views = node_views(registry)
     if json:
         show_json([view.facts() for view in views])
         return
@@ -70,20 +40,6 @@ async def command(scheduler: Scheduler, json: bool) -> None:
     show_table(views, columns, "no node is alive: start one with `duly worker MODULE:ATTRIBUTE`")
 
 
-def _views(registry: Registry) -> list[NodeView]:
-    nodes = nodes_of(registry)
-    rings = {queue: ring_of(nodes, queue) for queue in {queue for node in nodes for queue in node.queues}}
-    return [
-        NodeView(node, _last_beat(node, registry), {queue: rings[queue].share(node.id) for queue in node.queues})
-        for node in nodes
-    ]
-
-
-def _last_beat(node: NodeRecord, registry: Registry) -> float | None:
-    until = registry.until.get(node.id)
-    return None if until is None or node.host == UNREADABLE else (until - node.ttl) / 1000
-
-
 def _when(view: NodeView, now: int) -> str:
     return UNREADABLE if view.last_beat is None else relative(view.last_beat, now / 1000)
 
@@ -93,8 +49,3 @@ def shown_share(shares: Mapping[str, float]) -> str:
     if len(set(shares.values())) <= 1:
         return percent(next(iter(shares.values()))) if shares else ""
     return ", ".join(f"{queue} {percent(share)}" for queue, share in shares.items())
-
-
-def percent(share: float) -> str:
-    """ "33.3%"."""
-    return f"{100 * share:.3g}%"

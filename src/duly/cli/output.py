@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
+
+from duly.views.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,6 @@ NARROWEST = 8
 TEXT_MOST = 200
 LONG = 2_000
 """Characters of one value that a record shows."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 STYLES = {"dead": "red", "✗": "red", "!": "yellow", "paused": "yellow", "leased": "green", "✓": "green"}
 """How a cell of this text looks, where there are colours."""
 
@@ -47,23 +47,6 @@ class Column(NamedTuple):
     rank: int = 0
     kind: str = "plain"
     right: bool = False
-
-
-def printable(value: object, *, lines: bool = False) -> str:
-    """The text with control characters written out (`\\x1b`); with `lines`, line breaks and tabs stay."""
-
-    def escaped(found: re.Match[str]) -> str:
-        character = found[0]
-        if lines and character in "\n\t":
-            return character
-        return {"\n": "↵", "\t": " "}.get(character) or ascii(character)[1:-1]
-
-    return _CONTROL.sub(escaped, "" if value is None else str(value))
-
-
-def counted(count: int, thing: str) -> str:
-    """ "1 job", "1,200 jobs"."""
-    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def as_json(value: Any) -> str:

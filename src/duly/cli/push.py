@@ -14,12 +14,13 @@ import msgspec
 from duly.cli.connection import with_store
 from duly.cli.grouping import json_option
 from duly.cli.jobs import show_result
-from duly.cli.output import counted, printable, progress, show_json
+from duly.cli.output import progress, show_json
 from duly.core.job import OPTION_NAMES, Options, Unique, make_options
 from duly.core.retry import Retry
 from duly.errors import nearest
 from duly.scheduler import Scheduler
 from duly.task import Call, JobRequest
+from duly.views.words import counted, printable
 
 T = TypeVar("T")
 

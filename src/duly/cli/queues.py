@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
-import msgspec
 
 from duly.cli.connection import with_store
 from duly.cli.grouping import ListedGroup, json_option
 from duly.cli.lookup import known_queues
-from duly.cli.nodes import nodes_of
-from duly.cli.output import Column, counted, progress, show_json, show_record, show_table
+from duly.cli.output import Column, progress, show_json, show_record, show_table
 from duly.handle import clear as clear_shard
+from duly.monitor import Monitor
 from duly.scheduler import Scheduler
-from duly.stores.base import Sizes
+from duly.views.words import counted
 
 
 @click.group("queues", cls=ListedGroup)
@@ -25,29 +22,12 @@ def command() -> None:
     """Sizes, pauses and limits of queues."""
 
 
-class QueueView(msgspec.Struct, frozen=True):
-    """A queue as people look at it. limit: None for none. nodes: the ids of those that serve it."""
-
-    queue: str
-    pending: int
-    leased: int
-    dead: int
-    schedules: int
-    paused: bool
-    limit: int | None
-    nodes: list[str]
-
-
 @command.command("list")
 @json_option
 @with_store()
 async def list_queues(scheduler: Scheduler, json: bool) -> None:
     """Every queue that was ever pushed to or served."""
-    registry = await scheduler.connected_store.registry()
-    nodes = nodes_of(registry)
-    sizes = await asyncio.gather(*(scheduler.queues.sizes(name) for name in registry.queues))
-    serving = {name: [node.id for node in nodes if name in node.queues] for name in registry.queues}
-    views = [_view(name, size, serving) for name, size in zip(registry.queues, sizes, strict=True)]
+    views = await Monitor(scheduler).queues()
     if json:
         show_json(views)
         return
@@ -62,12 +42,6 @@ async def list_queues(scheduler: Scheduler, json: bool) -> None:
         Column("", lambda view: "paused" if view.paused else "", 2),
     )
     show_table(views, columns, "no queues: nothing was pushed, and no node was started")
-
-
-def _view(name: str, sizes: Sizes, serving: Mapping[str, list[str]]) -> QueueView:
-    return QueueView(
-        name, sizes.pending, sizes.leased, sizes.dead, sizes.schedules, sizes.paused, sizes.limit, serving[name]
-    )
 
 
 def _done(queue: str, what: str, json: bool, **facts: Any) -> None:

@@ -13,14 +13,15 @@ import msgspec
 from duly.cli.connection import OPTIONS, asked, with_store
 from duly.cli.grouping import json_option, queue_option
 from duly.cli.lookup import known_queues
-from duly.cli.nodes import nodes_of, percent
-from duly.cli.output import Column, counted, show_json, show_table
+from duly.cli.output import Column, show_json, show_table
 from duly.cluster.members import Driver, Member, Members
 from duly.config import DEFAULT_QUEUE, make_config, masked, resolve_urls
 from duly.core.ring import Ring
 from duly.errors import InvalidURL, StoreUnavailable
 from duly.runtime.neighbours import ring_of
 from duly.scheduler import Scheduler
+from duly.views.nodes import nodes_of
+from duly.views.words import counted, percent
 
 RANKS = 3
 """How many of those who would own a name, one after the other, are shown."""

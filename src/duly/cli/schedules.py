@@ -11,11 +11,11 @@ import msgspec
 from duly.cli.connection import Work, with_store
 from duly.cli.grouping import ListedGroup, json_option, queue_option
 from duly.cli.lookup import find, known_queues
-from duly.cli.moments import absolute, both, relative
-from duly.cli.output import Column, show_json, show_record, show_table
+from duly.cli.output import Column, progress, show_json, show_record, show_table
 from duly.cli.push import parse_moment
 from duly.scheduler import Scheduler
-from duly.schedules import ScheduleView
+from duly.views.schedules import ScheduleView
+from duly.views.words import absolute, both, counted, relative
 
 SHOWN = 10
 IN_ANY_QUEUE = "The schedule's queue; without it, all are searched."
@@ -200,6 +200,22 @@ async def trigger(scheduler: Scheduler, id: str, queue: str | None, json: bool) 
         show_json({"id": id, "queue": name, "job": job})
     else:
         click.echo(job)
+
+
+@_steering
+@click.option("--from", "start", required=True, metavar="MOMENT", callback=parse_moment,
+              help="The first moment: ISO date and time with zone, or epoch seconds.")  # fmt: skip
+@click.option("--until", "end", required=True, metavar="MOMENT", callback=parse_moment, help="The first one beyond.")
+async def backfill(scheduler: Scheduler, id: str, start: float | datetime, end: float | datetime, queue: str | None,
+                   json: bool) -> None:  # fmt: skip
+    """One run for each moment from --from on and before --until; run a second time, it adds what is not known yet."""
+    name, _ = await _find(scheduler, id, queue)
+    with progress(f"backfilling {id}") as advance:
+        count = await scheduler.schedules.backfill(id, start, end, queue=name, pushed=advance)
+    if json:
+        show_json({"id": id, "queue": name, "moments": count})
+    else:
+        show_record([(id, f"{counted(count, 'moment')} pushed")])
 
 
 @_steering

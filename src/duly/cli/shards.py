@@ -11,7 +11,7 @@ import msgspec
 
 from duly.cli.connection import with_store
 from duly.cli.grouping import ListedGroup, json_option
-from duly.cli.output import Column, counted, progress, show_json, show_record, show_table
+from duly.cli.output import Column, progress, show_json, show_record, show_table
 from duly.core.shards import Place
 from duly.errors import StoreError
 from duly.scheduler import Scheduler
@@ -19,6 +19,7 @@ from duly.stores.base import Sizes
 from duly.stores.moving import change_map, move_all
 from duly.stores.several import SeveralStores
 from duly.stores.shards import check_partitions
+from duly.views.words import counted
 
 PAUSE = 0.5
 """Seconds between two passes: what could not be moved runs."""

@@ -159,10 +159,13 @@ class WorkerProcess:
 
 
 class Supervisor:
-    """Keeps `count` workers running: `duly worker ARGUMENTS…`. With `root`, code below it that changes is reloaded."""
+    """Keeps `count` workers running: `duly worker ARGUMENTS…`. With `root`, code below it that changes is reloaded. The worker
+    at place i has metrics_port + i (0: any free one)."""
 
-    def __init__(self, target: str, count: int, arguments: Sequence[str], root: Path | None = None) -> None:
+    def __init__(self, target: str, count: int, arguments: Sequence[str], root: Path | None = None,
+                 metrics_port: int | None = None) -> None:  # fmt: skip
         self.target, self.count, self.arguments, self.root = target, count, arguments, root
+        self.metrics_port = metrics_port
         self.code = 0
         self._workers: dict[int, WorkerProcess] = {}  # by place
         self._is_proven = False  # a worker of this generation has been online
@@ -235,13 +238,17 @@ class Supervisor:
         generation = self._generation
         pause: float | None
         try:
-            worker = await WorkerProcess.start(self.arguments, lambda: self._came_online(place))
+            worker = await WorkerProcess.start(self._arguments_at(place), lambda: self._came_online(place))
         except OSError as error:
             pause = restarts.pause(0)
             logger.error("no worker could be started: %s; again in %.1f s", error, pause)
         else:
             pause = await self._see_out(place, worker, restarts)
         await self._until(lambda: self._generation != generation, pause)
+
+    def _arguments_at(self, place: int) -> list[str]:
+        port = self.metrics_port
+        return [*self.arguments, *([] if port is None else [f"--metrics-port={port and port + place}"])]
 
     def _came_online(self, place: int) -> None:
         if not self._workers[place].is_told:  # else it runs code that has changed since

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +12,13 @@ import click
 from duly.cli.application import find_scheduler
 from duly.cli.reload import require_watchfiles
 from duly.errors import ConfigurationError
+from duly.runtime.logs import FORMATS, set_up_logging
 from duly.runtime.recycling import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
 RELOAD_GRACE = 1.0
 """Seconds that running jobs get with --reload, unless --grace says otherwise."""
+MOST_PORT = 65_535
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("url", str, "Where state lives, such as redis://localhost:6379/0."),
@@ -42,6 +42,7 @@ FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("reconnect_interval", float, "Seconds between two tries to reach a server that is away, at most."),
     ("durability", str, "replicated: what is pushed, fired or started is on a replica first; else local."),
     ("start_timeout", float, "Seconds that the start waits for a store that is away; without, it fails at once."),
+    ("measures", bool, "Whether runs are counted, for /metrics and the history of the last hours; they are."),
 )
 """(setting, its type, help): the names are those of `duly.config.Config`."""
 
@@ -57,6 +58,8 @@ def with_settings(command: F) -> F:
         flag = f"--{name.replace('_', '-')}"
         if kind == "a,b":
             command = click.option(flag, metavar="A,B", callback=split, help=help)(command)
+        elif kind is bool:
+            command = click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help)(command)
         else:
             command = click.option(flag, type=kind, help=help)(command)
     return command
@@ -87,15 +90,39 @@ def with_settings(command: F) -> F:
     "--reload", is_flag=True, help="For development: start afresh when a *.py file below the current directory changes."
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, MOST_PORT),
+    metavar="PORT",
+    envvar="DULY_METRICS_PORT",
+    help="Serve /metrics, /live and /ready there; with --processes, worker i (from 0) takes PORT + i. 0: any free one.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    envvar="DULY_METRICS_HOST",
+    help="The address for --metrics-port; 0.0.0.0 is every one.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     default="INFO",
     show_default=True,
     help="The least level that is logged; DEBUG shows where errors come from.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    default="text",
+    show_default=True,
+    envvar="DULY_LOG_FORMAT",
+    help="json: one object a line, with the job that it is about.",
+)
 @click.option("--supervisor", type=int, hidden=True)  # the descriptor of the link, for `Scheduler.run`
-def command(target: str, processes: int | None, reload: bool, log_level: str, max_jobs: int | None,
-            max_memory: int | None, supervisor: int | None, **settings: Any) -> int:  # fmt: skip
+def command(target: str, processes: int | None, reload: bool, log_level: str, log_format: str, max_jobs: int | None,
+            max_memory: int | None, supervisor: int | None, metrics_port: int | None, metrics_host: str,
+            **settings: Any) -> int:  # fmt: skip
     """Run the jobs of an application.
 
     MODULE:ATTRIBUTE names its scheduler, such as app:scheduler; the module is imported as from the current directory.
@@ -116,21 +143,27 @@ def command(target: str, processes: int | None, reload: bool, log_level: str, ma
       128+N  ended at once by a second signal, number N
     """
     is_parent = processes is not None or reload
-    set_up_logging(log_level, with_pid=is_parent or supervisor is not None)
+    set_up_logging(log_level, log_format, with_pid=is_parent or supervisor is not None)
     limits = {"max_jobs": max_jobs, "max_memory": max_memory}
     if is_parent:
-        return supervise(target, processes or 1, reload, settings | limits | {"log_level": log_level})
+        logs = {"log_level": log_level, "log_format": log_format}
+        where = {} if metrics_port is None else {"metrics_host": metrics_host}
+        return supervise(target, processes or 1, reload, settings | limits | logs | where, metrics_port)
     scheduler = find_scheduler(target)
     try:
         scheduler.configure(**settings)
+        if metrics_port is not None:
+            from duly.cli.endpoints import Endpoints
+
+            Endpoints(scheduler, metrics_host, metrics_port).start()
         scheduler.run(max_jobs=max_jobs, max_memory=max_memory, supervisor=supervisor)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     return 0
 
 
-def supervise(target: str, processes: int, reload: bool, flags: dict[str, Any]) -> int:
-    """Be the parent of worker processes that get these flags; the exit code."""
+def supervise(target: str, processes: int, reload: bool, flags: dict[str, Any], metrics_port: int | None = None) -> int:
+    """Be the parent of worker processes that get these flags, and each a port of its own; the exit code."""
     from duly.cli.supervisor import Supervisor, require_posix
 
     require_posix()
@@ -140,20 +173,16 @@ def supervise(target: str, processes: int, reload: bool, flags: dict[str, Any]) 
     arguments = [target]
     for name, value in flags.items():
         if value is not None:
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            arguments.append(f"--{name.replace('_', '-')}={text}")
-    return asyncio.run(Supervisor(target, processes, arguments, Path.cwd() if reload else None).run())
+            arguments.append(as_flag(name, value))
+    if metrics_port and metrics_port + processes - 1 > MOST_PORT:
+        raise click.UsageError(f"--metrics-port={metrics_port}: {processes} ports from there go beyond {MOST_PORT}")
+    root = Path.cwd() if reload else None
+    return asyncio.run(Supervisor(target, processes, arguments, root, metrics_port).run())
 
 
-class IsoFormatter(logging.Formatter):
-    """Moments as 2026-03-01T12:00:00.000+00:00, whatever the machine's zone."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  the base's name
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def set_up_logging(level: str, *, with_pid: bool = False) -> None:
-    """Everything that is logged goes to stderr; an application's own set-up, made at its import, comes after this one."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(IsoFormatter(f"%(asctime)s %(levelname)s {'%(process)d ' if with_pid else ''}%(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+def as_flag(name: str, value: Any) -> str:
+    """A setting as it is given on the command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={','.join(value) if isinstance(value, tuple) else value}"

@@ -1,24 +1,28 @@
 """The envelope: two bytes of header, then msgpack. Never pickle (DESIGN §2.12).
 
     byte 0   version of the envelope (1)
-    byte 1   flags: 1 signed, 2 encrypted (both reserved: a node that does not know a flag finds the job unfit)
-    then     with a flag set: one byte length and the key id, one byte length and the signature (reserved)
-    then     msgpack array [task, args, kwargs?, options?, origin?], trailing absent parts left out
+    byte 1   flags: 1 signed, 2 encrypted: such a body holds the envelope, and is opened before it comes here
+             (stores.sealing); a node without keys, or one that does not know a flag, finds the job unfit
+    then     msgpack array [task, args, kwargs?, options?, origin?, headers?], trailing absent parts left out
 
-`options` is a map of those set at push; `origin` is [schedule id, nominal ms] for a tick.
+`options` is a map of those set at push; `origin` is [schedule id, nominal ms] for a tick; `headers` is a map of texts that
+travel with the job, such as the context of a trace. A part that comes after those that a node knows is left alone by it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from duly.core.job import RUN_OPTIONS, Options
-from duly.errors import EncodingError, TooLarge, UnfitJob
+from duly.errors import EncodingError, ResultError, TooLarge, UnfitJob
 
 VERSION = 1
 HEADER = bytes((VERSION, 0))
+SEALED = {1: "signed", 2: "encrypted", 3: "signed and encrypted"}
+"""What the flags of a body say that has to be opened with keys first (stores.sealing)."""
 MAX_BYTES = 1_000_000
 """The largest envelope, in bytes."""
 
@@ -42,6 +46,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     kwargs: msgspec.Raw = NO_KWARGS
     options: Options | None = None
     origin: Origin | None = None
+    headers: dict[str, str] | None = None
 
 
 def _enc_hook(value: Any) -> Any:
@@ -79,11 +84,7 @@ def encode(task: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = Non
             payload = _encoder.encode(parts if origin is None else (*parts, origin))
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
         raise _explain(task, args, kwargs or {}, error) from None
-    if len(payload) > MAX_BYTES:
-        raise TooLarge(
-            f"the job for task {task!r} takes {len(payload):,} bytes; at most {MAX_BYTES:,} are accepted: "
-            "keep the data elsewhere and pass a reference to it"
-        )
+    _check_size(task, payload)
     return HEADER + payload
 
 
@@ -91,7 +92,30 @@ def encode_packed(
     task: str, args: msgspec.Raw, kwargs: msgspec.Raw, options: Options | None, origin: Origin | None
 ) -> bytes:
     """An envelope of arguments that are packed already (the job of a tick)."""
-    return HEADER + _encoder.encode(Envelope(task, args, kwargs, options, origin))
+    return HEADER + _encoder.encode((task, args, kwargs, options, origin))
+
+
+def with_headers(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """The envelope in `body` with these headers beside those that it has. Raises EncodingError for one that is no text."""
+    envelope = decode(body)
+    if not all(isinstance(part, str) for item in headers.items() for part in item):
+        raise EncodingError(f"headers {dict(headers)!r} of task {envelope.task!r}: give texts by name")
+    merged = {**(envelope.headers or {}), **headers}
+    parts = (envelope.task, envelope.args, envelope.kwargs, envelope.options, envelope.origin, merged)
+    try:
+        payload = _encoder.encode(parts)
+    except ValueError as error:  # a lone surrogate
+        raise EncodingError(f"headers {merged!r} of task {envelope.task!r} cannot be encoded: {error}") from None
+    _check_size(envelope.task, payload)
+    return HEADER + payload
+
+
+def _check_size(task: str, payload: bytes) -> None:
+    if len(payload) > MAX_BYTES:
+        raise TooLarge(
+            f"the job for task {task!r} takes {len(payload):,} bytes; at most {MAX_BYTES:,} are accepted: "
+            "keep the data elsewhere and pass a reference to it"
+        )
 
 
 def _explain(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> EncodingError:
@@ -119,9 +143,10 @@ def decode(body: bytes) -> Envelope:
     if not body.startswith(HEADER):
         if len(body) < 2 or body[0] == 0:
             raise UnfitJob("envelope", "the envelope is damaged: it is too short")
-        raise UnfitJob(
-            "envelope", f"envelope version {body[0]}, flags {body[1]}; this duly reads version {VERSION}, flags 0"
-        )
+        known = f"envelope version {body[0]}, flags {body[1]}; this duly reads version {VERSION}, flags 0"
+        if body[0] == VERSION and body[1] in SEALED:
+            known += f". It is {SEALED[body[1]]}: give this scheduler its keys, Scheduler(…, keys=Keys(…))"
+        raise UnfitJob("envelope", known)
     try:
         return _envelopes.decode(memoryview(body)[2:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -143,8 +168,15 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The plain value that `pack` wrote."""
-    return msgspec.msgpack.decode(data)
+    """The plain value that `pack` wrote. Raises ResultError if it is sealed: only those with keys can open it."""
+    try:
+        return msgspec.msgpack.decode(data)
+    except msgspec.DecodeError:
+        version, flags, *_ = (*memoryview(data)[:2], 0, 0)
+        if version != VERSION or flags not in SEALED:
+            raise
+        text = f"this is {SEALED[flags]}: give this scheduler the keys, Scheduler(…, keys=Keys(…))"
+        raise ResultError(text) from None
 
 
 def canonical(args: msgspec.Raw, kwargs: msgspec.Raw) -> bytes:

@@ -61,8 +61,8 @@ class Field:
 
     text: str
     mask: int
-    starred: bool  # starts with `*` or is `?`
-    stepped: bool  # has a `*` or a `/` anywhere
+    starred: bool = False  # of days: starts with `*` or is `?`
+    stepped: bool = False  # of times: has a `*` or a `/` anywhere
     before_last: frozenset[int] = frozenset()  # L is 0, L-3 is 3
     last_weekday: bool = False  # LW
     nearest: frozenset[int] = frozenset()  # 15W
@@ -77,7 +77,6 @@ class Field:
 class CronFields:
     """A parsed expression. `with_seconds` tells whether the second was written or is the implied 0."""
 
-    expression: str
     second: Field
     minute: Field
     hour: Field
@@ -111,7 +110,6 @@ def parse(expression: str) -> CronFields:
         )
     second, minute, hour, day_of_month, month, day_of_week = texts if len(texts) == 6 else ["0", *texts]
     return CronFields(
-        expression,
         _plain_field(SECOND, second),
         _plain_field(MINUTE, minute),
         _plain_field(HOUR, hour),
@@ -136,12 +134,12 @@ def _plain_field(kind: _Kind, text: str) -> Field:
     mask = 0
     for item in _items(kind, text):
         mask |= _mask(kind, item)
-    return Field(text, mask, text.startswith("*"), "*" in text or "/" in text)
+    return Field(text, mask, stepped="*" in text or "/" in text)
 
 
 def _day_of_month_field(text: str) -> Field:
     if text == "?":
-        return Field(text, _mask(DAY_OF_MONTH, "*"), starred=True, stepped=True)
+        return Field(text, _mask(DAY_OF_MONTH, "*"), starred=True)
     kind, mask, last_weekday = DAY_OF_MONTH, 0, False
     before_last: set[int] = set()
     nearest: set[int] = set()
@@ -156,13 +154,13 @@ def _day_of_month_field(text: str) -> Field:
             nearest.add(_number(item[:-1], 1, 31, kind, item))
         else:
             mask |= _mask(kind, item)
-    starred, stepped = text.startswith("*"), "*" in text or "/" in text
-    return Field(text, mask, starred, stepped, frozenset(before_last), last_weekday, frozenset(nearest))
+    starred = text.startswith("*")
+    return Field(text, mask, starred, False, frozenset(before_last), last_weekday, frozenset(nearest))
 
 
 def _day_of_week_field(text: str) -> Field:
     if text == "?":
-        return Field(text, _mask(DAY_OF_WEEK, "*"), starred=True, stepped=True)
+        return Field(text, _mask(DAY_OF_WEEK, "*"), starred=True)
     kind, mask = DAY_OF_WEEK, 0
     nth: set[tuple[int, int]] = set()
     for item in _items(kind, text):
@@ -176,7 +174,7 @@ def _day_of_week_field(text: str) -> Field:
             nth.add((_value(kind, item[:-1], item) % 7, LAST))
         else:
             mask |= _mask(kind, item)
-    return Field(text, mask, text.startswith("*"), "*" in text or "/" in text, nth=frozenset(nth))
+    return Field(text, mask, text.startswith("*"), nth=frozenset(nth))
 
 
 def _items(kind: _Kind, text: str) -> list[str]:

@@ -127,7 +127,7 @@ class Claimed(msgspec.Struct):
 
     attempts: failures counted so far. crashes: leases that ended with their node, and runs whose child process died.
     unfit_since: 0, or when a node first could not run it. before: the former holder, if this is a take-over.
-    cancelled: a cancel was asked.
+    cancelled: a cancel was asked. due: when it was; 0 if that is not known any more, as of one taken over or told again.
     """
 
     id: str
@@ -141,6 +141,7 @@ class Claimed(msgspec.Struct):
     unfit_since: int = 0
     before: Holder | None = None
     cancelled: bool = False
+    due: int = 0
 
 
 def duration(name: str, value: Any, *, least: float = 0.0, zero: bool = True) -> float:

@@ -71,6 +71,8 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
 
 _definitions = msgspec.msgpack.Decoder(Definition)
 _RING = msgspec.msgpack.encode("ring")
+_REFUSED = b"\xc1"
+"""Begins what stands for a definition that is not trusted; nothing in msgpack does."""
 
 
 def encode(definition: Definition) -> bytes:
@@ -79,8 +81,19 @@ def encode(definition: Definition) -> bytes:
 
 
 def decode(data: bytes) -> Definition:
-    """The definition that `encode` wrote."""
-    return _definitions.decode(data)
+    """The definition that `encode` wrote. Raises msgspec.MsgspecError for one that is newer than this code, damaged, or
+    refused."""
+    if data.startswith(_REFUSED):
+        raise msgspec.ValidationError(f"it is refused: {data[1:].decode(errors='replace')}")
+    try:
+        return _definitions.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.ValidationError(f"it is damaged: {error}") from None
+
+
+def refused(why: str) -> bytes:
+    """What stands in the place of a definition that is not trusted: `decode` says why."""
+    return _REFUSED + why.encode()
 
 
 def is_placed(data: bytes) -> bool:

@@ -30,6 +30,7 @@ from duly.runtime.context import Context, _current
 from duly.runtime.executor import cancelled_outcome, outcome_of, refuse_awaitable
 from duly.runtime.handler import Handler
 from duly.runtime.locate import MAIN, find
+from duly.runtime.logs import set_up_logging
 from duly.runtime.memory import resident_bytes
 from duly.runtime.messages import Cancel, Done, Frames, Hello, Load, Loaded, Progress, Pushed, Work, framed
 from duly.runtime.process import loop_factory
@@ -56,7 +57,7 @@ class ChildRun:
     state = None
 
     def __init__(self, work: Work, report: Callable[[bytes], None]) -> None:
-        self.job, self.fence, self.queue, self.report = work.job, work.fence, work.queue, report
+        self.job, self.fence, self.queue, self.node, self.report = work.job, work.fence, work.queue, work.node, report
         self.envelope = codec.decode(work.job.body)
         self.cancel_reason: CancelReason | None = None
         self.children: list[Any] = []
@@ -120,6 +121,8 @@ class Child:
         elif isinstance(message, Hello):
             self._hello = message
             sys.argv[:] = map(os.fsdecode, message.argv)
+            if message.logs:
+                set_up_logging(*message.logs, with_pid=True)
         else:
             self._asked += 1
             self._inbox.put(message)

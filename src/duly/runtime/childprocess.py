@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from duly.runtime import messages
+from duly.runtime import logs, messages
 from duly.runtime.locate import MAIN
 from duly.runtime.messages import Done, Frames, Hello, Loaded, Progress, ToChild, framed
 
@@ -162,4 +162,5 @@ def _hello() -> Hello:
     module = sys.modules[MAIN]
     spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
     main_path = None if path is None else os.fsencode(Path(path).absolute())
-    return Hello([os.fsencode(part) for part in sys.argv], spec.name if spec is not None else None, main_path)
+    arguments = [os.fsencode(part) for part in sys.argv]
+    return Hello(arguments, spec.name if spec is not None else None, main_path, logs.chosen)

@@ -181,7 +181,8 @@ class Children:
         child.runs += 1
         child.report = run.report
         weighs = self._config.child_memory is not None
-        work = Work(child.runs, run.handler.target, run.queue, run.fence, run.job, run.policy.keep_result > 0, weighs)
+        keeps = run.policy.keep_result > 0
+        work = Work(child.runs, run.handler.target, run.queue, run.fence, run.job, keeps, weighs, run.node)
         try:
             await child.send(work)
         except OSError:
@@ -193,8 +194,9 @@ class Children:
 
     def _limit(self, run: Run, cancel: Callable[[Run, CancelReason], None]) -> None:
         timeout = run.policy.timeout
+        run.began = self._clock.monotonic()
         if timeout is not None:
-            run.deadline = self._clock.monotonic() + timeout + self._config.grace
+            run.deadline = run.began + timeout + self._config.grace
             run.timer = asyncio.get_running_loop().call_later(timeout, cancel, run, "timeout")
 
     async def _done(self, child: ChildProcess, run: Run) -> Done:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol
 
 import msgspec
 
@@ -13,6 +13,8 @@ from duly.core.codec import Envelope
 from duly.core.job import Claimed
 from duly.core.shards import slot_of, with_slot
 from duly.errors import InvalidOption
+
+P = ParamSpec("P")
 
 
 class Told(Protocol):
@@ -27,6 +29,8 @@ class Told(Protocol):
     @property
     def fence(self) -> int: ...
     @property
+    def node(self) -> str: ...
+    @property
     def cancel_reason(self) -> str | None: ...
     @property
     def children(self) -> list[Any]: ...
@@ -37,7 +41,10 @@ class Told(Protocol):
 
 
 class JobInfo(msgspec.Struct, frozen=True):
-    """The job of a run. enqueued_at in epoch seconds (store clock); schedule and nominal for a tick."""
+    """The job of a run. enqueued_at in epoch seconds (store clock); schedule and nominal for a tick.
+
+    headers: texts that travelled with it; see `Scheduler.headers`.
+    """
 
     id: str
     task: str
@@ -46,6 +53,7 @@ class JobInfo(msgspec.Struct, frozen=True):
     enqueued_at: float
     schedule: str | None = None
     nominal: float | None = None
+    headers: Mapping[str, str] = {}
 
 
 class _Done:
@@ -54,6 +62,12 @@ class _Done:
     def __await__(self) -> Generator[None, None, None]:
         return
         yield
+
+
+class Pushable(Protocol[P]):
+    """A task, or a task with options."""
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> Any: ...
 
 
 class Context:
@@ -77,6 +91,7 @@ class Context:
             run.job.enqueued_at / 1000,
             origin.schedule if origin else None,
             origin.nominal / 1000 if origin else None,
+            run.envelope.headers or {},
         )
 
     @property
@@ -95,9 +110,19 @@ class Context:
         return self._run.fence
 
     @property
+    def node(self) -> str:
+        """The name of the node that runs it."""
+        return self._run.node
+
+    @property
     def cancelled(self) -> bool:
         """Whether this run should end: it was cancelled, its lease was taken, its time is over, or the node stops."""
         return self._run.cancel_reason is not None
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Why it should: `asked`, `taken`, `timeout` or `stop`; None if it need not."""
+        return self._run.cancel_reason
 
     @property
     def state(self) -> Any:
@@ -112,7 +137,7 @@ class Context:
         self._run.report(codec.pack((float(fraction), str(message))))
         return _Done()
 
-    def push(self, task: Any, *args: Any, **kwargs: Any) -> str:
+    def push(self, task: Pushable[P], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Push a child that is enqueued together with this job's own end, in one step, or not at all. Returns its id.
 
         `task` is a task, or a task with options, of the same scheduler. If this run loses its lease or is tried
@@ -128,6 +153,9 @@ class Context:
             # in its parent's shard, where it is kept together with its end
             new = msgspec.structs.replace(request.new, id=with_slot(request.new.id, slot_of(run.job.id)))
             request = msgspec.structs.replace(request, new=new)
+        stamped: Callable[[Any], Any] | None = getattr(task, "stamped", None)
+        if stamped is not None:
+            request = stamped(request)
         run.children.append(request)
         return request.new.id  # type: ignore[no-any-return]
 

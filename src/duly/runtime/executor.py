@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from duly.clock import Clock
 from duly.core.outcome import RETURNED_NONE, ChildFailed, Discard, Ending, Fail, HandlerSignal, Outcome, RetryIn, Snooze
 from duly.runtime.children import Children, plain
 from duly.runtime.context import Context, _current
@@ -81,14 +82,13 @@ class LoopExecutor:
     """Async handlers, those that run in child processes, and sync ones wrapped in middleware."""
 
     def __init__(
-        self, ended: Ended, threads: ThreadExecutor, children: Children, middleware: Sequence[Middleware]
+        self, ended: Ended, threads: ThreadExecutor, children: Children, middleware: Sequence[Middleware], clock: Clock
     ) -> None:
         self._ended, self._threads, self._children, self._middleware = ended, threads, children, tuple(middleware)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._monotonic = clock.monotonic
 
     def start(self, run: Run) -> None:
-        loop = self._loop or asyncio.get_running_loop()
-        self._loop = loop
+        loop = asyncio.get_running_loop()
         timeout = run.policy.timeout
         run.task = loop.create_task(self._run(run))
         if timeout is None or run.handler.in_process:  # the time in a child counts from when the child begins
@@ -108,6 +108,7 @@ class LoopExecutor:
     async def _run(self, run: Run) -> None:
         handler = run.handler
         _current.set(run)
+        run.began = self._monotonic()
         try:
             if self._middleware:
                 value = await self._through_middleware(run)
@@ -151,8 +152,10 @@ class ThreadExecutor:
     Not the standard library's pool: outcomes come back to the loop in batches, with one wake-up for all of them.
     """
 
-    def __init__(self, size: int, ended: Ended, hung: Callable[[Run], None], freed: Callable[[Run], None]) -> None:
+    def __init__(self, size: int, ended: Ended, hung: Callable[[Run], None], freed: Callable[[Run], None],
+                 clock: Clock) -> None:  # fmt: skip
         self._size, self._ended, self._hung, self._freed = size, ended, hung, freed
+        self._monotonic = clock.monotonic
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._outbox: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
@@ -205,6 +208,7 @@ class ThreadExecutor:
                 )
                 return
             arguments = (Context(run), *run.args) if run.handler.wants_context else run.args
+            run.began = self._monotonic()
             value = refuse_awaitable(run.handler.fn(*arguments, **run.kwargs))
             outcome = RETURNED_NONE if value is None else Outcome(Ending.RETURNED, value)
         except BaseException as error:

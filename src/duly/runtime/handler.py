@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
 from typing import Any, Protocol
 
@@ -159,6 +159,8 @@ class Handlers(Protocol):
     def find(self, task: str) -> Handler | None: ...
 
     def shortest_lease(self) -> float | None: ...
+
+    def names(self) -> Sequence[str]: ...
 
 
 def _inspect(fn: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Any]]:

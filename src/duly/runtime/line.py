@@ -46,6 +46,7 @@ class Line:
     def __init__(self, worker: Worker, place: Place, shard: Shard) -> None:
         self.worker, self.place, self.shard, self.queue = worker, place, shard, place.queue
         self.runs: dict[str, Run] = {}
+        self.tallies = worker.meter.of(self.queue) if worker.meter is not None else None
         self._outbox: list[tuple[Run, Settlement]] = []
         self._sent: list[tuple[Run, Settlement]] = []
         self._arrived: Batch | None = None  # claimed, and not admitted yet
@@ -64,7 +65,7 @@ class Line:
         self._backoff = Backoff(worker.config.longest_pause)
         self._closing = False
         self._careful = 0
-        self._claimed_at = 0.0
+        self.asked_at = worker.clock.monotonic()  # when it sent the last claim, at first when it was made
         self._put_back: list[tuple[float, int]] = []
         self._shunned: list[int] = []
 
@@ -238,7 +239,7 @@ class Line:
 
     def _claim(self) -> Any:
         config = self.worker.config
-        self._claimed_at = self.worker.clock.monotonic()
+        self.asked_at = self.worker.clock.monotonic()
         if not self._claim_open:
             self._hungry = False
             self.reserved = self.worker.slots.reserve() if self._may_claim() and not self._unheard else 0
@@ -272,6 +273,8 @@ class Line:
             return _only_store_errors(answers)
         sent, self._sent = self._sent, []
         self._settle_n += 1
+        if self.tallies is not None:
+            self.tallies.settled(sent, answers)
         told, runs = self.worker.reporter.listens, self.runs
         for (run, settlement), answer in zip(sent, answers, strict=True):
             if answer == "applied" and settlement.change is END and not (told or run.suspect):
@@ -303,7 +306,7 @@ class Line:
     def _claimed(self, batch: Batch | BaseException) -> BaseException | None:
         if isinstance(batch, BaseException):
             return self._unanswered(batch)
-        waited = self.worker.clock.monotonic() - self._claimed_at
+        waited = self.worker.clock.monotonic() - self.asked_at
         if batch.jobs and waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
             error = StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
             return self._unanswered(error)
@@ -322,6 +325,8 @@ class Line:
             else:
                 self._alarm.set(seconds, self.rouse)
         self._arrived = batch
+        if self.tallies is not None:
+            self.tallies.ahead = batch.now - int(self.worker.clock.monotonic() * 1000)
         return None
 
     def admit(self) -> None:

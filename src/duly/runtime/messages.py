@@ -15,12 +15,14 @@ _LENGTH = 4
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
     """The first message: what the child shares with its node. Paths and arguments as the system's bytes.
 
-    main_name or main_path: what to import in the place of `__main__`, should a handler stand there.
+    main_name or main_path: what to import in the place of `__main__`, should a handler stand there. logs: how it is to log,
+    as `runtime.logs.set_up_logging` takes it; empty if that is left to the application.
     """
 
     argv: list[bytes]
     main_name: str | None = None
     main_path: bytes | None = None
+    logs: list[str] = []
 
 
 class Load(msgspec.Struct, array_like=True, tag="load"):
@@ -40,6 +42,7 @@ class Work(msgspec.Struct, array_like=True, tag="work"):
     job: Claimed
     keeps: bool
     weighs: bool
+    node: str = ""
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel"):

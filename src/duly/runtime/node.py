@@ -34,6 +34,8 @@ from duly.runtime.worker import Worker
 from duly.stores.base import Renewed
 from duly.stores.shards import Shards
 
+MOST_NAMES = 2_000
+"""Characters of the names of tasks that a node publishes: what all of them publish is read by all of them, in one step."""
 STOP_RINGS = 2.0
 """Seconds that a stop waits for what is being fired; a lease of which is not known then runs out by itself."""
 
@@ -56,6 +58,8 @@ class NodeRecord(msgspec.Struct, frozen=True):
     ttl: int = BEAT_TTL_MS
     placing: tuple[str, ...] = ()
     """Queues in which it has seen schedules that are placed by the ring."""
+    tasks: tuple[str, ...] | None = None
+    """Names of the tasks that it can run, `*` among them if it takes any; None if it does not say, or has over MOST_TASKS."""
 
 
 class Node:
@@ -84,6 +88,9 @@ class Node:
             Loop("caretaker", self._caretaker.tick, config.logger, cap=60),
             Loop("neighbours", self.neighbours.tick, config.logger, cap=60),
         ]
+        self._meter = self.worker.meter
+        if self._meter is not None:
+            self._loops.append(Loop("meter", self._meter.tick, config.logger, cap=60))
         self._rings: list[Loop] = []
         self._services: dict[Loop, asyncio.Task[None]] = {}
         self._thread = self.keeper(self.heartbeat)
@@ -136,9 +143,13 @@ class Node:
             NodeRecord(
                 self.id, socket.gethostname(), os.getpid(), self.version, self.config.app, self.config.queues,
                 self.config.tags, self.config.concurrency, self.worker.busy, platform.python_version(), tzdata_version(),
-                self.manifest, self.heartbeat.ttl, tuple(self.neighbours.placing),
+                self.manifest, self.heartbeat.ttl, tuple(self.neighbours.placing), self._tasks(),
             )
         )  # fmt: skip
+
+    def _tasks(self) -> tuple[str, ...] | None:
+        names = self.worker.handlers.names()
+        return tuple(names) if sum(map(len, names)) <= MOST_NAMES else None
 
     def start(self, state: Any) -> None:
         """Begin to claim. The loop of the caller runs the handlers."""
@@ -176,6 +187,8 @@ class Node:
         for service in self._loops:
             service.stop()
         await asyncio.gather(*self._services.values())
+        if self._meter is not None:
+            await self._meter.flush()
         self._thread.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self.config.lease)
         self.config.logger.info("node %s has stopped", self.id[:8])

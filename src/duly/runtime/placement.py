@@ -262,4 +262,4 @@ def _has_vanished(job: JobRecord | None) -> bool:
 
 
 def _claimed(job: NewJob, now: int) -> Claimed:
-    return Claimed(job.id, job.body, now, job.priority)
+    return Claimed(job.id, job.body, now, job.priority, due=job.due or now)

@@ -30,6 +30,11 @@ class Reporter:
         """Whether anybody hears events."""
         return bool(self._emitter.listeners)
 
+    @property
+    def away(self) -> frozenset[int]:
+        """The servers that did not answer when they were last asked."""
+        return frozenset(self._away)
+
     def emit(self, name: str, run: Run, **facts: Any) -> None:
         """An event about a run."""
         if self._emitter.listeners:
@@ -47,6 +52,19 @@ class Reporter:
             self.logger.warning("job %s (%s) %s; again in %.1f s", run.job.id, run.envelope.task, what, delay)
         else:
             self.logger.info("job %s (%s) %s", run.job.id, run.envelope.task, what)
+
+    def taken(self, run: Run, reason: str, what: str) -> None:
+        """The lease of a run is another's."""
+        self.emit("job.taken", run, reason=reason)
+        self.logger.warning("job %s (%s): %s", run.job.id, run.handler.name, what)
+
+    def hung(self, run: Run, count: int) -> None:
+        """A thread does not come back; so many do not."""
+        self.logger.error(
+            "job %s (%s) is over its timeout of %g s; its thread cannot be stopped and keeps a slot until it ends (%d so)",
+            run.job.id, run.handler.name, run.policy.timeout, count,
+        )  # fmt: skip
+        self.emit("node.hung", run, reason="timed out in a thread")
 
     def took_over(self, line: Line, batch: Batch) -> None:
         """Leases of other nodes had ended, and are this node's now."""

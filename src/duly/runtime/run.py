@@ -9,6 +9,7 @@ import msgspec
 
 from duly.core.codec import Envelope
 from duly.core.job import Claimed, Policy
+from duly.core.measures import Tally
 
 if TYPE_CHECKING:
     from duly.runtime.handler import Handler
@@ -18,7 +19,8 @@ CancelReason = Literal["timeout", "asked", "taken", "stop"]
 
 
 class Run(msgspec.Struct, eq=False):
-    """The facts of a run. Owned by the event loop of its line; the heartbeat thread reads it."""
+    """The facts of a run. Owned by the event loop of its line; the heartbeat thread reads it. began, took: when its handler was
+    called (monotonic), and for how many seconds; None if it was not. tally: where it is counted, if it is."""
 
     line: Line
     job: Claimed
@@ -39,12 +41,20 @@ class Run(msgspec.Struct, eq=False):
     suspect: bool = False
     is_over: bool = False
     holds_slot: bool = True
+    tally: Tally | None = None
+    began: float | None = None
+    took: float | None = None
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
 
     @property
     def queue(self) -> str:
         return self.line.queue
+
+    @property
+    def node(self) -> str:
+        """The name of the node that this is."""
+        return self.line.worker.node
 
     @property
     def state(self) -> Any:

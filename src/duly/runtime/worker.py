@@ -27,6 +27,7 @@ from duly.runtime.executor import LoopExecutor, ThreadExecutor
 from duly.runtime.forward import beside, forwards
 from duly.runtime.handler import UNKNOWN, Handlers
 from duly.runtime.line import Line
+from duly.runtime.meter import Meter
 from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
 from duly.runtime.run import Run
@@ -43,6 +44,7 @@ class Worker:
         self.node, self.shards, self.config, self.handlers, self.clock = node, shards, config, handlers, clock
         self.logger = config.logger
         self.reporter = Reporter(node, config, emitter)
+        self.meter = Meter(shards.store, config.logger, clock) if config.measures else None
         self.state: Any = None
         self.claiming = False
         self.looks_due: Callable[[Line, Ahead | None], None] = lambda _line, _ahead: None
@@ -56,9 +58,9 @@ class Worker:
         self._idle = asyncio.Event()
         self._stopping = False
         self._lease_ms = config.lease_ms
-        self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._free)
+        self.threads = ThreadExecutor(config.threads or config.concurrency, self.ended, self._hung, self._free, clock)
         self.children = Children(config, clock)
-        self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware)
+        self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware, clock)
         self._wrapped = bool(middleware)
         self.lines: list[Line] = []
         self.slots = Slots(config.concurrency, self.lines)
@@ -262,6 +264,9 @@ class Worker:
 
     def _execute(self, run: Run) -> None:
         run.started = True
+        if (tallies := run.line.tallies) is not None:
+            run.tally = tally = tallies[run.handler.name]
+            tally.started += 1
         if self.reporter.listens:
             self.reporter.emit("job.started", run)
         if run.policy.timeout is not None and not run.handler.in_process:
@@ -276,6 +281,8 @@ class Worker:
         was_started, run.started, run.is_over = run.started, False, True
         if frees:
             self._free(run)
+        if run.tally is not None and run.began is not None:
+            run.took = self.clock.monotonic() - run.began
         if was_started:
             if self._dropped:
                 self._dropped.pop(run, None)
@@ -284,11 +291,11 @@ class Worker:
             if self.run_ended is not None:
                 self.run_ended()
         if run.line.runs.get(run.job.id) is not run:
+            if was_started and run.line.tallies is not None:
+                run.line.tallies.taken(run)
             return  # its lease was taken meanwhile: nothing of it is written
         if outcome is RETURNED_NONE and not run.children and run.policy.keep_result == 0:
-            job, origin = run.job, run.envelope.origin  # by far the most common end, without the detour
-            schedule = origin.schedule if origin is not None else None
-            run.line.add(run, Settlement(job.id, run.fence, END, job.priority, job.named, job.unique, schedule))
+            self._settle(run, END, None)  # by far the most common end, without the detour
             return
         try:
             self._settle_with(run, outcome)
@@ -332,11 +339,11 @@ class Worker:
 
     def settled(self, run: Run, settlement: Settlement, answer: Settled) -> None:
         """The store has answered: this run is history."""
-        if run.suspect:
-            self.clear_suspect(run)
+        self.clear_suspect(run)
         if answer == "taken":
-            self.reporter.emit("job.taken", run, reason="its lease was taken before it was settled")
-            self.logger.warning("job %s (%s): lease taken; its end was not written", run.job.id, run.handler.name)
+            self.reporter.taken(
+                run, "its lease was taken before it was settled", "lease taken; its end was not written"
+            )
         elif self.reporter.listens:
             name = {"end": "job.ended", "again": "job.retried", "dead": "job.dead"}[settlement.change.verb]
             self.reporter.emit(name, run, reason=settlement.change.reason)
@@ -349,10 +356,7 @@ class Worker:
             if answer == "applied" or run.settling or run.is_over or run.line.runs.get(run.job.id) is not run:
                 continue  # a settlement will be answered by itself; it may have been applied already
             if answer == "taken":
-                self.reporter.emit("job.taken", run, reason="its lease was taken")
-                self.logger.warning(
-                    "job %s (%s): its lease was taken; the run is cancelled", run.job.id, run.handler.name
-                )
+                self.reporter.taken(run, "its lease was taken", "its lease was taken; the run is cancelled")
                 self._drop(run)
             else:
                 self.executor.cancel(run, "asked")
@@ -370,11 +374,7 @@ class Worker:
 
     def _hung(self, run: Run) -> None:
         count = sum(1 for other in self.running if other.cancel_reason == "timeout") or 1
-        self.logger.error(
-            "job %s (%s) is over its timeout of %g s; its thread cannot be stopped and keeps a slot until it ends (%d so)",
-            run.job.id, run.handler.name, run.policy.timeout, count,
-        )  # fmt: skip
-        self.reporter.emit("node.hung", run, reason="timed out in a thread")
+        self.reporter.hung(run, count)
         outcome = Outcome(
             Ending.TIMED_OUT, reason=f"ran longer than its timeout of {run.policy.timeout:g} s", error="TimeoutError"
         )
@@ -384,8 +384,7 @@ class Worker:
         if run.holds_slot:  # a run gives its slot back once, whichever way it ends
             run.holds_slot = False
             self.slots.release(1)
-        if run.suspect:
-            self.clear_suspect(run)
+        self.clear_suspect(run)
 
     def clear_suspect(self, run: Run) -> None:
         """Once it has ended and that is written: before, it would be buried for a crash of the next suspect."""

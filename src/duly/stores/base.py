@@ -110,7 +110,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class JobRecord(msgspec.Struct, frozen=True):
-    """All that the store knows of one job. at: due time, lease end or time of death, by state."""
+    """All that the store knows of one job. at: due time, lease end, time of death, or until when an ended one is remembered."""
 
     id: str
     state: State
@@ -133,7 +133,7 @@ class JobRecord(msgspec.Struct, frozen=True):
 
 class Sizes(msgspec.Struct, frozen=True):
     """Counts of one shard, its switches, and the store's clock. moved_at: when another process of the server was seen to
-    answer than before; 0 if never."""
+    answer than before; 0 if never. paused_since: 0 if it is not paused, or not known."""
 
     now: int
     pending: int = 0
@@ -143,6 +143,7 @@ class Sizes(msgspec.Struct, frozen=True):
     paused: bool = False
     limit: int | None = None
     moved_at: int = 0
+    paused_since: int = 0
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -318,8 +319,10 @@ class Care(Protocol):
         (`dead`, `ended`), or `unknown`."""
         ...
 
-    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
-        """Dead jobs back to pending, due now, counts at zero. False where there is no such dead job."""
+    async def revive(self, ids: Sequence[str], *, waiting: bool = False) -> Sequence[bool]:
+        """Dead jobs back to pending, due now, counts at zero, what was kept as their results gone. False where there is no
+        such dead job. With `waiting`, pending ones that are not due yet are due now too, their counts as they were; then
+        False is: neither dead nor pending."""
         ...
 
     async def clear(

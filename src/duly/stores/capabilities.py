@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from duly.core.measures import Counts
 from duly.stores.base import Answer, Page
 
 
@@ -60,6 +61,38 @@ class Numbered(Protocol):
         ...
 
 
+class LockPlace(NamedTuple):
+    """One place of a lock, and who holds it. until: when that ends by itself, in ms of the store's clock."""
+
+    owner: str
+    fence: int
+    until: int
+
+
+class LockRecord(msgspec.Struct, frozen=True):
+    """A lock that is held: by how many (`held`), and how many wait for it. places: those of its holders, at most PLACES_SHOWN,
+    first the ones that end first."""
+
+    name: str
+    places: tuple[LockPlace, ...]
+    held: int
+    waiting: int
+
+
+PLACES_SHOWN = 100
+
+
+@runtime_checkable
+class ListsLocks(Protocol):
+    """A store that can say which locks are held."""
+
+    async def locks(self, cursor: str, limit: int) -> Page:
+        """A page of LockRecord, in no order; the first cursor is the empty string. What is held all the while is seen at
+        least once, if the servers stay the same. limit: how much is looked at in one call, be it locks or, where they lie among
+        other things, any keys: a page may be short, or empty, with a cursor that goes on."""
+        ...
+
+
 @runtime_checkable
 class Calling(Protocol):
     """A store that calls who is next for a lock. Others are asked again."""
@@ -67,6 +100,24 @@ class Calling(Protocol):
     def called(self, name: str, owner: str) -> AbstractAsyncContextManager[Future[None]]:
         """Inside, a future that is done when `owner`, who waits for the lock, should try: its turn may have come. A call
         may be lost, so it asks from time to time, too. Raises StoreError if the store cannot be listened to."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A store that keeps what was counted of runs, by the minute (`core.measures`)."""
+
+    async def measure(self, minute: int, counts: Mapping[str, Counts], keep: int) -> None:
+        """Add to what was counted in a minute (since the epoch, by the store's clock): by task (`measures.key_of`) and
+        counter. Beyond MOST_TASKS tasks a minute, all count as OTHERS. What is `keep` minutes old or older is forgotten.
+
+        Not to be repeated, it would count twice: what was sent with a call that got no answer may be missing.
+        """
+        ...
+
+    async def measured(self, first: int, last: int) -> Mapping[int, Mapping[str, Counts]]:
+        """The minutes from `first` to `last`, without those in which nothing was counted; of at most MOST_MINUTES, or
+        raises ValueError. What ended in a minute may be added up to a minute later; then it changes no more."""
         ...
 
 
@@ -81,8 +132,39 @@ class Departure(msgspec.Struct, frozen=True):
     load: Any
 
 
+class Ahead(NamedTuple):
+    """How many jobs come before one. is_more: there may be more; they are counted up to AHEAD_MOST only."""
+
+    jobs: int
+    is_more: bool = False
+
+
+AHEAD_MOST = 10_000
+"""For stores that count one by one."""
+
+
 @runtime_checkable
-class Movable(Protocol):
+class Lined(Protocol):
+    """A shard that can say where in its line a job stands."""
+
+    async def ahead(self, id: str) -> Ahead | None:
+        """How many pending jobs are to be claimed before a pending one that is due: due ones of earlier priorities, and those
+        of its own with an earlier due time. (Every eighth claim takes the priorities in reverse.) None if it is not
+        pending. Bounded, whatever the number of jobs."""
+        ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A shard that can say who holds a unique key."""
+
+    async def holder(self, key: str) -> Answer | None:
+        """(state, id) of who holds a unique key; None if it is free."""
+        ...
+
+
+@runtime_checkable
+class Movable(Keyed, Protocol):
     """A shard whose jobs and schedules can be brought to another one.
 
     A batch departs, arrives, and has departed: three steps, of which each may be repeated, by anybody, at any time
@@ -92,10 +174,6 @@ class Movable(Protocol):
 
     async def kept(self, what: Literal["jobs", "schedules"], cursor: str, limit: int) -> Page:
         """A page of (id, unique key or "") of all that is kept here, in no order; what stays is seen at least once."""
-        ...
-
-    async def holder(self, key: str) -> Answer | None:
-        """(state, id) of who holds a unique key; None if it is free."""
         ...
 
     async def lasts(self) -> int:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from duly.clock import SYSTEM_CLOCK
+from duly.core.measures import Counts
 from duly.core.shards import place_of
 from duly.errors import ConfigurationError, StoreError, StoreRefused
 from duly.identity import new_name
-from duly.stores.base import Registry, Shard, Store
-from duly.stores.capabilities import Calling, Examined, Finding, Forgetful, Mapped, Numbered
+from duly.stores.base import Page, Registry, Shard, Store
+from duly.stores.capabilities import Calling, Examined, Finding, Forgetful, ListsLocks, Mapped, Measured, Numbered
 
 PATIENCE = 1.0
 ASK_AGAIN = 10.0
@@ -131,11 +132,25 @@ class SeveralStores:
     async def unlock(self, name: str, owner: str) -> bool:
         return await self.master.unlock(name, owner)
 
+    async def locks(self, cursor: str, limit: int) -> Page:
+        """As the master does it. Raises StoreRefused if it does not tell."""
+        if not isinstance(self.master, ListsLocks):
+            raise StoreRefused(f"{self.master.url} does not tell which locks are held")
+        return await self.master.locks(cursor, limit)
+
     def called(self, name: str, owner: str) -> AbstractAsyncContextManager[asyncio.Future[None]]:
         """As the master does it. Raises StoreRefused if it does not call."""
         if not isinstance(self.master, Calling):
             raise StoreRefused(f"{self.master.url} calls nobody: ask it again")
         return self.master.called(name, owner)
+
+    async def measure(self, minute: int, counts: Mapping[str, Counts], keep: int) -> None:
+        """As the master does it; nothing is kept if it does not."""
+        if isinstance(self.master, Measured):
+            await self.master.measure(minute, counts, keep)
+
+    async def measured(self, first: int, last: int) -> Mapping[int, Mapping[str, Counts]]:
+        return await self.master.measured(first, last) if isinstance(self.master, Measured) else {}
 
     async def forget(self) -> None:
         for store in self.stores:

@@ -14,16 +14,20 @@ from duly.errors import ConfigurationError, StaleMap
 from duly.stores.base import Shard, Store
 from duly.stores.capabilities import Mapped
 from duly.stores.moving import Mover
+from duly.stores.sealed import Seal
 from duly.stores.whole import WholeQueue
 
 
 class Shards:
-    """The shards of queues. `partitions` is what this process declares; the map on the master decides.
+    """The shards of queues. `partitions` is what this process declares; the map on the master decides. seal: what is kept is
+    sealed.
 
     Before a queue is used, `ensure` makes it known, and looks at the map.
     """
 
-    def __init__(self, store: Store, partitions: Mapping[str, int] | None = None) -> None:
+    def __init__(self, store: Store, partitions: Mapping[str, int] | None = None, seal: Seal | None = None) -> None:
+        self._seal = seal
+        self._sealed: dict[Shard, Shard] = {}  # by the store's own
         self.store, self.declared = store, partitions if partitions is not None else {}
         self.map = ShardMap(servers=self._servers)
         self.is_longer_list = False
@@ -135,7 +139,13 @@ class Shards:
         return [place for place in places if place.server < self._servers]
 
     def at(self, place: Place) -> Shard:
-        return self.store.shard(place.name)
+        shard = self.store.shard(place.name)
+        if self._seal is None:
+            return shard
+        sealed = self._sealed.get(shard)
+        if sealed is None:
+            sealed = self._sealed[shard] = self._seal.shard(shard, place.queue)
+        return sealed
 
     def place_of_job(self, queue: str, job: NewJob) -> Place:
         """Where a job is pushed to."""

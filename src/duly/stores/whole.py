@@ -78,8 +78,11 @@ class WholeQueue:
     async def cancel(self, ids: Sequence[str]) -> Sequence[str]:
         return await self._ask(ids, slot_of, lambda shard, some: shard.cancel(some), lambda answer: answer == "unknown")
 
-    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
-        return await self._ask(ids, slot_of, lambda shard, some: shard.revive(some), lambda answer: not answer)
+    async def revive(self, ids: Sequence[str], *, waiting: bool = False) -> Sequence[bool]:
+        async def revive(shard: Shard, some: Sequence[str]) -> Sequence[bool]:
+            return await shard.revive(some, waiting=waiting)
+
+        return await self._ask(ids, slot_of, revive, lambda answer: not answer)
 
     async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         home = self._at[self._belonging.place(slot_of(id))]
@@ -123,6 +126,7 @@ class WholeQueue:
             all(size.paused for size in found),
             None if None in limits else sum(limit or 0 for limit in limits),
             max(size.moved_at for size in found),
+            max(size.paused_since for size in found) if all(size.paused for size in found) else 0,
         )
 
     async def clear(
@@ -162,7 +166,11 @@ class WholeQueue:
         """Entries of all shards, in the order of their ids."""
         shards = self.shards if after else (await self._present()).shards
         cursors = after.split(" ")[: len(shards)]
-        cursors += [""] * (len(shards) - len(cursors))  # of shards that have come, from their beginning
+        cursors += [cursors[0] if cursors else ""] * (
+            len(shards) - len(cursors)
+        )  # of shards that have come: entries are ordered by time
+        if len(shards) == 1:
+            return await shards[0].history(stream, cursors[0], limit)
         calls = zip(shards, cursors, strict=True)
         pages = await asyncio.gather(*(shard.history(stream, cursor, limit) for shard, cursor in calls))
         entries = [(entry, number) for number, page in enumerate(pages) for entry in page.items]

@@ -70,7 +70,7 @@ def eager(scheduler: Scheduler, *, raises: bool = True, state: Any = None) -> It
 
     async def push(request: JobRequest) -> JobHandle[Any]:
         scheduler.require_accepting()
-        run = _prepare(scheduler, request, state)
+        run = _prepare(scheduler, scheduler.stamped(request), state)
         outcome, error = await _call(scheduler, run)
         if error is not None and raises and not isinstance(error, HandlerSignal):
             raise error
@@ -91,7 +91,7 @@ def _prepare(scheduler: Scheduler, request: JobRequest, state: Any) -> Run:
         raise UnknownTask(
             f"no task {envelope.task!r} is declared here; {nearest(envelope.task, scheduler._book.names())}"
         )
-    line: Any = SimpleNamespace(queue=request.queue, worker=SimpleNamespace(state=state, nudge=lambda: None))
+    line: Any = SimpleNamespace(queue=request.queue, worker=SimpleNamespace(node="", state=state, nudge=lambda: None))
     now = scheduler.clock.epoch_us() // 1000
     claimed = Claimed(request.new.id, request.new.body, now, request.new.priority, request.new.named)
     run = Run(line, claimed, 1, now, 0, envelope, handler, handler.policy_for(envelope.options))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
-from duly.stores.base import JobRecord, Page, Sizes, check_size
+from duly.stores.base import Answer, JobRecord, Page, Sizes, check_size
+from duly.stores.capabilities import Ahead
 from duly.stores.memory.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -43,7 +44,20 @@ class CareVerbs(Verbs):
                 schedules=len(state.schedules),
                 paused=state.paused,
                 limit=state.limit,
+                paused_since=state.paused_since if state.paused else 0,
             )
+
+    async def ahead(self, id: str) -> Ahead | None:
+        state = self._state
+        with self._step() as now:
+            job = state.jobs.get(id)
+            if job is None or job.state != "pending":
+                return None
+            return Ahead(_due_before(state, job, now))
+
+    async def holder(self, key: str) -> Answer | None:
+        with self._step() as now:
+            return self._state.holder(key, now)
 
     async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         with self._step() as now:
@@ -77,16 +91,17 @@ class CareVerbs(Verbs):
             return "asked"
         return job.state
 
-    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+    async def revive(self, ids: Sequence[str], *, waiting: bool = False) -> Sequence[bool]:
         check_size(ids)
         state = self._state
         with self._step() as now:
-            found = [
-                job if (job := state.jobs.get(id)) is not None and _revive(state, job, now) else None for id in ids
+            jobs = [state.jobs.get(id) for id in ids]
+            done = [
+                job is not None and (_revive(state, job, now) or (waiting and _hurry(state, job, now))) for job in jobs
             ]
-            if any(found):
+            if any(done):
                 state.wake.leave_token()
-            return [job is not None for job in found]
+            return done
 
     async def clear(
         self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
@@ -103,8 +118,9 @@ class CareVerbs(Verbs):
 
     async def configure(self, *, paused: bool | None = None, limit: int | None = None) -> None:
         state = self._state
-        with self._step():
+        with self._step() as now:
             if paused is not None:
+                state.paused_since = now if not state.paused else state.paused_since
                 state.paused = paused
             if limit is not None:
                 state.limit = limit or None
@@ -128,7 +144,7 @@ class CareVerbs(Verbs):
 def _record(state: ShardState, id: str, now: int) -> JobRecord | None:
     job = state.jobs.get(id)
     if job is None:
-        return JobRecord(id, "ended", b"", 0, 0) if state.is_remembered(id, now) else None
+        return JobRecord(id, "ended", b"", 0, state.ended.at(id) or 0) if state.is_remembered(id, now) else None
     places = (line.at(id) for line in _lines(state, job.state))
     return JobRecord(
         id,
@@ -149,6 +165,13 @@ def _record(state: ShardState, id: str, now: int) -> JobRecord | None:
         job.trace,
         job.progress,
     )
+
+
+def _due_before(state: ShardState, job: Job, now: int) -> int:
+    """How many come before a job that is due."""
+    mine = (state.pending[job.priority].at(job.id) or 0, job.id)
+    earlier = sum(line.count((now + 1, "")) for line in state.pending[: job.priority])
+    return earlier + state.pending[job.priority].count(mine)
 
 
 def _lines(state: ShardState, name: str) -> tuple[Line, ...]:
@@ -175,8 +198,20 @@ def _revive(state: ShardState, job: Job, now: int) -> bool:
         return False
     job.move("revive")
     state.dead.discard(job.id)
+    state.results.pop(job.id, None)
+    state.results_until.discard(job.id)
     job.attempts = job.crashes = job.unfit_since = 0
     state.pending[job.priority].put(job.id, now)
+    return True
+
+
+def _hurry(state: ShardState, job: Job, now: int) -> bool:
+    """A job that waits is due now, if it was not before."""
+    if job.state != "pending":
+        return False
+    line = state.pending[job.priority]
+    at = line.at(job.id)
+    line.put(job.id, now if at is None else min(at, now))
     return True
 
 

@@ -59,15 +59,23 @@ class Line:
 
     def due(self, now: int, limit: int) -> list[str]:
         """The first ids whose time has come, at most `limit`; they leave the line."""
-        taken: list[str] = []
+        return [id for _, id in self.places_due(now, limit)]
+
+    def places_due(self, now: int, limit: int) -> list[Place]:
+        """As `due`, with where they stood."""
+        taken: list[Place] = []
         while len(taken) < limit and (head := self.head()) is not None and head[0] <= now:
             self.discard(head[1])
-            taken.append(head[1])
+            taken.append(head)
         return taken
 
     def after(self, place: Place | None, limit: int) -> list[Place]:
         """The first `limit` places behind `place`, in order. O(n): for people who look, not for a job's path."""
         return heapq.nsmallest(limit, ((at, id) for id, at in self._times.items() if place is None or (at, id) > place))
+
+    def count(self, place: Place) -> int:
+        """How many stand before `place`. O(n), as `after`."""
+        return sum((at, id) < place for id, at in self._times.items())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._times)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+
+from duly.stores.base import Page
+from duly.stores.capabilities import PLACES_SHOWN, LockPlace, LockRecord
 from duly.stores.memory.line import Line
 
 
@@ -37,6 +41,19 @@ class Locks:
         self._forget(now)
         self._until.discard(f"{name}\n{owner}")
         return self._leave(name, owner)
+
+    def page(self, cursor: str, limit: int, now: int) -> Page:
+        """See `capabilities.ListsLocks`; in the order of their names, of which the cursor is the last."""
+        self._forget(now)
+        names = heapq.nsmallest(limit, (name for name in self._held if name > cursor))
+        return Page([self._record(name) for name in names], names[-1] if len(names) == limit else "")
+
+    def _record(self, name: str) -> LockRecord:
+        held = self._held[name]
+        until = {owner: self._until.at(f"{name}\n{owner}") or 0 for owner in held}
+        first = heapq.nsmallest(PLACES_SHOWN, held, key=lambda owner: (until[owner], owner))
+        places = tuple(LockPlace(owner, held[owner], until[owner]) for owner in first)
+        return LockRecord(name, places, len(held), len(self._line.get(name, ())))
 
     def _forget(self, now: int) -> None:
         """Whose time is over is gone."""

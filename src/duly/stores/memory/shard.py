@@ -55,7 +55,7 @@ class JobVerbs(Verbs):
             else:
                 taken = _take(state, now_us, node, n, limit, lease)
                 state.claims[node] = taken
-                jobs = [_claimed(state.jobs[id], before) for id, before in taken.jobs]
+                jobs = [_claimed(state.jobs[id], before, taken.due.get(id, 0)) for id, before in taken.jobs]
                 state.record(now, self._limits.history, "claim", node, len(jobs), [job.id for job in jobs])
             batch = Batch(taken.fence, now, jobs, backwards_ms=backwards)
             _look_ahead(state, batch, now_us, node, limit)
@@ -187,7 +187,7 @@ def _replay(state: ShardState, taken: Taken, end: int) -> list[Claimed]:
 def _take(state: ShardState, now_us: int, node: str, n: int, limit: int, lease: int) -> Taken:
     now = now_us // 1000
     state.fence = fence = max(state.fence + 1, now_us)
-    taken = Taken(n, now, fence, [])
+    taken = Taken(n, now, fence, [], {})
     if state.paused:
         return taken
     if now >= state.hold:
@@ -198,8 +198,9 @@ def _take(state: ShardState, now_us: int, node: str, n: int, limit: int, lease: 
         room = min(room, state.limit - len(state.leased))
     lines = state.pending if state.turn % REVERSED_EVERY else state.pending[::-1]
     for line in lines:
-        for id in line.due(now, room):
+        for at, id in line.places_due(now, room):
             room -= 1
+            taken.due[id] = at
             state.jobs[id].move("claim")
             state.lease(id, node, fence, now + lease)
             taken.jobs.append((id, None))
@@ -220,7 +221,7 @@ def _take_over(state: ShardState, taken: Taken, now: int, node: str, limit: int,
         state.lease(job.id, node, taken.fence, now + lease)
 
 
-def _claimed(job: Job, before: Holder | None) -> Claimed:
+def _claimed(job: Job, before: Holder | None, due: int = 0) -> Claimed:
     return Claimed(
         job.id,
         job.body,
@@ -233,6 +234,7 @@ def _claimed(job: Job, before: Holder | None) -> Claimed:
         job.unfit_since,
         before,
         job.cancel_asked,
+        due,
     )
 
 

@@ -73,12 +73,13 @@ class Sent(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The last batch that a node claimed: (id, who held it before)."""
+    """The last batch that a node claimed: (id, who held it before); and when those that nobody held were due."""
 
     n: int
     at: int
     fence: int
     jobs: list[tuple[str, Holder | None]]
+    due: dict[str, int]
 
 
 class Written(NamedTuple):
@@ -115,6 +116,7 @@ class ShardState:
         self.held_at = 0
         self.timer: tuple[str, int] | None = None  # (node, moment): who sleeps until exactly then
         self.paused = False
+        self.paused_since = 0
         self.limit: int | None = None
         self.history = Stream()
         self.ticks = Stream()

@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from duly.clock import SYSTEM_CLOCK, Clock
-from duly.stores.base import Limits, Registry, Shard, Store
+from duly.core.measures import Counts, add, check_minutes, few
+from duly.stores.base import Limits, Page, Registry, Shard, Store
 from duly.stores.memory.care import CareVerbs
 from duly.stores.memory.line import Line
 from duly.stores.memory.locks import Locks
@@ -20,7 +21,7 @@ from duly.stores.memory.state import ShardState
 from duly.stores.memory.verbs import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LIMITS = Limits()
 
@@ -36,6 +37,7 @@ class Memory:
         self.nodes: dict[str, bytes] = {}
         self.nodes_until = Line()
         self.locks = Locks()
+        self.minutes: dict[int, dict[str, dict[str, int]]] = {}
 
 
 class MemoryShard(JobVerbs, CareVerbs, ScheduleVerbs):
@@ -103,3 +105,21 @@ class MemoryStore:
     async def unlock(self, name: str, owner: str) -> bool:
         with self._connection.step() as now_us:
             return self._memory.locks.free(name, owner, now_us // 1000)
+
+    async def locks(self, cursor: str, limit: int) -> Page:
+        with self._connection.step() as now_us:
+            return self._memory.locks.page(cursor, limit, now_us // 1000)
+
+    async def measure(self, minute: int, counts: Mapping[str, Counts], keep: int) -> None:
+        minutes = self._memory.minutes
+        with self._connection.step():
+            for _ in add(minutes.setdefault(minute, {}), few(counts)):
+                pass
+            for old in [known for known in minutes if known <= minute - keep]:
+                del minutes[old]
+
+    async def measured(self, first: int, last: int) -> Mapping[int, Mapping[str, Counts]]:
+        check_minutes(first, last)
+        with self._connection.step():
+            found = {minute: tasks for minute, tasks in self._memory.minutes.items() if first <= minute <= last}
+            return {minute: {task: dict(there) for task, there in tasks.items()} for minute, tasks in found.items()}

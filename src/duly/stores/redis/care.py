@@ -8,6 +8,7 @@ from typing import Literal
 
 from duly.errors import StoreRefused
 from duly.stores.base import JobRecord, Page, Sizes, check_size
+from duly.stores.capabilities import Ahead
 from duly.stores.redis.jobs import ShardCalls
 from duly.stores.redis.packing import read_record
 
@@ -25,7 +26,7 @@ UNHEARD_MS = 86_400_000
 
 
 class RedisCare(ShardCalls):
-    """get, list, sizes, result, cancel, revive, clear, configure, reconcile, history."""
+    """get, list, sizes, ahead, result, cancel, revive, clear, configure, reconcile, history."""
 
     async def get(self, ids: Sequence[str]) -> list[JobRecord | None]:
         check_size(ids)
@@ -36,9 +37,13 @@ class RedisCare(ShardCalls):
         return Page([read_record(entry) for entry in found], str(offset) if offset >= 0 else "")
 
     async def sizes(self) -> Sizes:
-        now, pending, leased, dead, schedules, paused, limit, moved_at = await self.call("sizes")
+        now, pending, leased, dead, schedules, paused, limit, moved_at, paused_at = await self.call("sizes")
         most = int(limit) if limit else None
-        return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", most, int(moved_at))
+        return Sizes(int(now), pending, leased, dead, schedules, paused == b"1", most, int(moved_at), int(paused_at))
+
+    async def ahead(self, id: str) -> Ahead | None:
+        count: int = await self.call("ahead", id)
+        return None if count < 0 else Ahead(count)
 
     async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         key = self.keys.result(id)
@@ -62,9 +67,11 @@ class RedisCare(ShardCalls):
         check_size(ids)
         return [word.decode() for word in await self.call("cancel", self.limits.remember_ms, *ids)] if ids else []
 
-    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+    async def revive(self, ids: Sequence[str], *, waiting: bool = False) -> Sequence[bool]:
         check_size(ids)
-        return [answer == 1 for answer in await self.call("revive", *ids)] if ids else []
+        results = [self.keys.result(id) for id in ids]
+        answers = await self.call("revive", int(waiting), *ids, more_keys=results) if ids else []
+        return [answer == 1 for answer in answers]
 
     async def clear(
         self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False

@@ -11,7 +11,7 @@ from duly.errors import FormatError, StoreRefused, StoreUncertain
 from duly.stores.base import FORMAT, Answer, Batch, Limits, Renewal, Renewed, Settled, Settlement, check_size
 from duly.stores.redis.keys import ShardKeys
 from duly.stores.redis.link import UNTOLD, Link
-from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_runs, read_counts, read_holder
+from duly.stores.redis.packing import due_of, keeps_result, options_of, pack_runs, read_counts, read_dues, read_holder
 from duly.stores.redis.scripts import Script, script
 
 _SETTLED: dict[int, Settled] = {
@@ -97,16 +97,16 @@ class RedisJobs(ShardCalls):
     async def claim(self, node: str, n: int, limit: int, lease: int, shortest: int) -> Batch:
         server = self.link.server_id_of(self.keys.prefix)
         reply = await self.call("claim", node, n, limit, lease, shortest, self.limits.history, server)
-        fence, now, wait_us, looks, gap, backwards, ids, values, counts, befores, moved = reply
+        fence, now, wait_us, looks, gap, backwards, ids, values, counts, befores, moved, dues = reply
         jobs: list[Claimed | None] = []
-        for id, value in zip(ids, values, strict=True):
+        for id, value, due in zip(ids, values, read_dues(dues, len(ids)), strict=True):
             if value is None:
                 jobs.append(None)
                 continue
             flags, length = value[6], value[7]
             jobs.append(
                 Claimed(id.decode(), value[8 + length :], int.from_bytes(value[:6]), (flags >> 1) & 3, flags & 1 == 1,
-                        value[8 : 8 + length].decode() if length else None)
+                        value[8 : 8 + length].decode() if length else None, 0, 0, 0, None, False, due)
             )  # fmt: skip
         for i in range(0, len(counts), 2):
             if (job := jobs[counts[i] - 1]) is not None:
@@ -140,7 +140,7 @@ class RedisJobs(ShardCalls):
         if not settlements:
             return []
         limits = self.limits
-        results = [self.keys.result(s.id) for s in settlements if s.result is not None and keeps_result(s)]
+        results = [self.keys.result(s.id) for s in settlements if keeps_result(s)]
         args = (node, n, limits.remember_ms, limits.dead_count, limits.dead_ms, limits.history)
         letters = await self.call("settle", *args, pack_runs(settlements), more_keys=results)
         return [_SETTLED[letter] for letter in letters]

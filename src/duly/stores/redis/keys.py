@@ -46,10 +46,21 @@ def number(namespace: str) -> str:
     return f"{{{namespace}}}:number"
 
 
+def measures(namespace: str, minute: int) -> str:
+    """The key of what was counted of runs in a minute; all are in one slot."""
+    return f"{{{namespace}}}:measures:{minute}"
+
+
 def lock(namespace: str, name: str) -> tuple[str, str, str, str]:
     """The keys of a lock, in a slot of their own: its fences, who holds it, who waits for it, until when they wait."""
     key = f"{{{namespace}:lock:{name}}}"
     return key, f"{key}:held", f"{key}:line", f"{key}:waits"
+
+
+def held_lock(namespace: str) -> tuple[str, str]:
+    """What the key of a lock's holders has before and behind the lock's name. It is there as long as the lock is held, or has
+    not been asked for since."""
+    return f"{{{namespace}:lock:", "}:held"
 
 
 def lock_call(namespace: str, name: str, owner: str) -> str:

@@ -76,11 +76,9 @@ def pack_change(s: Settlement) -> bytes:
 def pack_runs(settlements: Sequence[Settlement]) -> bytes:
     """What became of runs, for settle.lua: a flat list of id, fence, change."""
     words: list[Any] = []
-    fences: dict[int, str] = {}  # mostly that of one claim
     for s in settlements:
-        fence = fences.get(s.fence) or fences.setdefault(s.fence, str(s.fence))
         change = pack_change(s)
-        words += (s.id, fence, raw(change) if change else "")
+        words += (s.id, str(s.fence), raw(change) if change else "")
     return _encode(words)
 
 
@@ -99,6 +97,15 @@ def read_counts(text: bytes) -> tuple[int, int, int]:
     return int(attempts), int(crashes), int(unfit)
 
 
+def read_dues(text: bytes, count: int) -> list[int]:
+    """When so many claimed jobs were due: the last ones are told, 0 for those before."""
+    try:
+        dues = [int(due) for due in text.split()]
+    except ValueError:  # no moment that any duly has written: it is worth no job
+        dues = []
+    return [0] * (count - len(dues)) + dues if len(dues) < count else dues
+
+
 def read_holder(entry: bytes) -> Holder:
     """Who holds a job, from its running entry."""
     fence, started, node = entry.split(b" ", 2)
@@ -109,8 +116,8 @@ def read_record(found: Any) -> JobRecord | None:
     """One answer of get.lua or list.lua."""
     if found == 0:
         return None
-    if len(found) == 1:
-        return JobRecord(found[0].decode(), "ended", b"", 0, 0)
+    if len(found) == 2:
+        return JobRecord(found[0].decode(), "ended", b"", 0, found[1])
     id, state, at, value, counts, running, cancel, error, progress = found
     enqueued, priority, _, _, body = read_value(value)
     attempts, crashes, unfit = read_counts(counts)

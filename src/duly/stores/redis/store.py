@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from duly.clock import Clock
 from duly.config import masked
+from duly.core.measures import KEEP_MINUTES, Counts, check_minutes, few
 from duly.core.shards import ALGORITHM, place_of
 from duly.errors import StoreRefused
-from duly.stores.base import Limits, Registry
+from duly.stores.base import Limits, Page, Registry
 from duly.stores.capabilities import Finding
-from duly.stores.redis import health, keys
+from duly.stores.redis import health, keys, locks, measures
 from duly.stores.redis.care import RedisCare
 from duly.stores.redis.jobs import RedisJobs
 from duly.stores.redis.link import CALL_TIMEOUT
@@ -135,14 +136,28 @@ class RedisStore:
         args = (self._now(), owner)
         return bool(await self._link.call(script("unlock"), keys.lock(self.namespace, name), args))
 
+    async def locks(self, cursor: str, limit: int) -> Page:
+        return await locks.page(self._link, self.namespace, self._now(), cursor, limit)
+
     def called(self, name: str, owner: str) -> AbstractAsyncContextManager[Message]:
         return self._link.listening(keys.lock_call(self.namespace, name, owner))
+
+    async def measure(self, minute: int, counts: Mapping[str, Counts], keep: int) -> None:
+        await measures.write(self._link, self.namespace, minute, few(counts), keep)
+
+    async def measured(self, first: int, last: int) -> Mapping[int, Mapping[str, Counts]]:
+        check_minutes(first, last)
+        return await measures.read(self._link, self.namespace, first, last)
 
     async def examine(self) -> list[Finding]:
         return await health.examine(self._link)
 
     async def forget(self) -> None:
-        for queue in (await self.registry()).queues:
+        registry = await self.registry()
+        for queue in registry.queues:
             await self._link.command(b"UNLINK", *keys.ShardKeys(self.namespace, queue).named(keys.SHARD))
         for key in (*keys.registry(self.namespace), keys.number(self.namespace)):
             await self._link.command(b"UNLINK", key)
+        minute = registry.now // 60_000
+        minutes = (keys.measures(self.namespace, minute - ago) for ago in range(-1, KEEP_MINUTES))
+        await self._link.command(b"UNLINK", *minutes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from duly.stores.base import JobRecord, Page, Sizes, check_size
+from duly.stores.base import Answer, JobRecord, Page, Sizes, check_size
+from duly.stores.capabilities import AHEAD_MOST, Ahead
+from duly.stores.sqlite.keep import holder
 from duly.stores.sqlite.room import DEAD, IN, LEASED, PENDING, STATES, Room, Verbs, listed, unpack
 
 UNHEARD_MS = 86_400_000
@@ -36,6 +39,12 @@ class CareVerbs(Verbs):
     async def sizes(self) -> Sizes:
         return await self._read(_sizes)
 
+    async def ahead(self, id: str) -> Ahead | None:
+        return await self._read(_ahead, id)
+
+    async def holder(self, key: str) -> Answer | None:
+        return await self._read(holder, key)
+
     async def result(self, id: str, seconds: float = 0.0) -> bytes | None:
         found = await self._read(_result, id)
         pause, longest = RESULT_PAUSES
@@ -49,9 +58,9 @@ class CareVerbs(Verbs):
         check_size(ids)
         return await self._write(_cancel, ids)
 
-    async def revive(self, ids: Sequence[str]) -> Sequence[bool]:
+    async def revive(self, ids: Sequence[str], *, waiting: bool = False) -> Sequence[bool]:
         check_size(ids)
-        return await self._write(_revive, ids)
+        return await self._write(_revive, ids, waiting)
 
     async def clear(
         self, cursor: str, until: int | None, limit: int, ids: Sequence[str] | None = None, *, dead_only: bool = False
@@ -83,9 +92,11 @@ def _record(row: Any) -> JobRecord:
 def _get(room: Room, ids: Sequence[str]) -> list[JobRecord | None]:
     rows = room.all(f"SELECT {RECORD} FROM jobs WHERE shard = ? AND id {IN}", room.shard, listed(ids))
     found = {row[0]: _record(row) for row in rows}
-    rows = room.all(f"SELECT id FROM ended WHERE shard=? AND id {IN} AND until>?", room.shard, listed(ids), room.now)
-    ended = {id for (id,) in rows}
-    return [found.get(id) or (JobRecord(id, "ended", b"", 0, 0) if id in ended else None) for id in ids]
+    rows = room.all(
+        f"SELECT id, until FROM ended WHERE shard=? AND id {IN} AND until>?", room.shard, listed(ids), room.now
+    )
+    ended = {id: JobRecord(id, "ended", b"", 0, until) for id, until in rows}
+    return [found.get(id) or ended.get(id) for id in ids]
 
 
 def _walk(room: Room, columns: str, lines: Sequence[Line], cursor: str, limit: int) -> tuple[list[Any], str]:
@@ -116,7 +127,24 @@ def _list(room: Room, state: str, cursor: str, limit: int) -> Page:
 
 
 def _sizes(room: Room) -> Sizes:
-    return Sizes(room.now, room.pending, room.leased, room.dead, room.schedules, room.paused == 1, room.cap)
+    row = room.one("SELECT since FROM pauses WHERE shard = ?", room.shard) if room.paused else None
+    since = row[0] if row else 0
+    return Sizes(
+        room.now, room.pending, room.leased, room.dead, room.schedules, room.paused == 1, room.cap, paused_since=since
+    )
+
+
+def _ahead(room: Room, id: str) -> Ahead | None:
+    row = room.one("SELECT priority, at FROM jobs WHERE shard = ? AND id = ? AND state = 0", room.shard, id)
+    if row is None:
+        return None
+    priority, at = row
+    count, where = 0, "SELECT 1 FROM jobs WHERE shard = ? AND state = 0 AND priority = ?"
+    for line in range(priority + 1):
+        before = ("at <= ?", room.now) if line < priority else ("(at, id) < (?, ?)", at, id)
+        bounded = f"SELECT count(*) FROM ({where} AND {before[0]} LIMIT ?)"
+        count += room.one(bounded, room.shard, line, *before[1:], AHEAD_MOST + 1 - count)[0]
+    return Ahead(min(count, AHEAD_MOST), count > AHEAD_MOST)
 
 
 def _result(room: Room, id: str) -> bytes | None:
@@ -141,13 +169,18 @@ def _cancel(room: Room, ids: Sequence[str]) -> list[str]:
     return answers
 
 
-def _revive(room: Room, ids: Sequence[str]) -> list[bool]:
+def _revive(room: Room, ids: Sequence[str], waiting: bool) -> list[bool]:
     revive = (
         "UPDATE jobs SET state=0, at=?, attempts=0, crashes=0, unfit_since=0 WHERE shard=? AND id=? AND state=2"
     )  # fmt: skip
     done = [room.do(revive, room.now, room.shard, id) == 1 for id in ids]
+    for id in itertools.compress(ids, done):
+        room.do("DELETE FROM results WHERE shard = ? AND id = ?", room.shard, id)
     room.count(DEAD, -sum(done))
     room.count(PENDING, sum(done))
+    if waiting:
+        hurry = "UPDATE jobs SET at=MIN(at, ?) WHERE shard=? AND id=? AND state=0"
+        done = [was or room.do(hurry, room.now, room.shard, id) == 1 for was, id in zip(done, ids, strict=True)]
     if any(done):
         room.leave_token()
     return done
@@ -171,6 +204,10 @@ def _clear(
 
 
 def _configure(room: Room, paused: bool | None, limit: int | None) -> None:
+    if paused and not room.paused:
+        room.do("INSERT OR REPLACE INTO pauses VALUES (?, ?)", room.shard, room.now)
+    if paused is False:
+        room.do("DELETE FROM pauses WHERE shard = ?", room.shard)
     if paused is not None:
         room.paused = int(paused)
     if limit is not None:

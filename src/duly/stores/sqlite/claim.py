@@ -36,10 +36,10 @@ def claim(room: Room, node: str, n: int, limit: int, lease: int, shortest: int) 
     return batch
 
 
-def _claimed(row: Any, before: Holder | None = None) -> Claimed:
+def _claimed(row: Any, before: Holder | None = None, due: int = 0) -> Claimed:
     id, body, enqueued_at, priority, named, unique, attempts, crashes, unfit_since, cancel = row
     return Claimed(
-        id, body, enqueued_at, priority, named == 1, unique, attempts, crashes, unfit_since, before, cancel == 1
+        id, body, enqueued_at, priority, named == 1, unique, attempts, crashes, unfit_since, before, cancel == 1, due
     )
 
 
@@ -66,11 +66,11 @@ def _take(room: Room, node: str, fence: int, limit: int, lease: int) -> list[Cla
         if left <= len(fresh) or room.pending <= len(fresh):
             break
         rows = room.all(
-            f"SELECT {FACTS} FROM jobs WHERE shard = ? AND state = 0 AND priority = ? AND at <= ? "
+            f"SELECT at, {FACTS} FROM jobs WHERE shard = ? AND state = 0 AND priority = ? AND at <= ? "
             "ORDER BY at, id LIMIT ?",
             room.shard, priority, room.now, left - len(fresh),
         )  # fmt: skip
-        fresh += [_claimed(row) for row in rows]
+        fresh += [_claimed(facts, due=at) for at, *facts in rows]
     if fresh:
         room.do(TAKE, room.now + lease, node, fence, room.shard, listed(job.id for job in fresh))
         room.pending -= len(fresh)

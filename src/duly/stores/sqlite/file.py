@@ -37,7 +37,7 @@ WAL_PAUSE = 0.01
 SYNCHRONOUS = ("normal", "full")
 TABLES = frozenset(
     {"meta", "shards", "jobs", "ended", "unique_keys", "results", "calls", "schedules", "entries", "nodes", "queues",
-     "locks", "lock_places"}
+     "locks", "lock_places", "pauses", "measures"}
 )  # fmt: skip
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 

@@ -55,9 +55,9 @@ class _Keeper:
             return "ended", new.id
         if new.unique is not None:
             self.flush()  # the key may be held by one of them
-            holder = _holder(room, new.unique.key)
-            if holder is not None and holder[1] != new.id:
-                return holder
+            held = holder(room, new.unique.key)
+            if held is not None and held[1] != new.id:
+                return held
         due = new.due if new.due is not None else due_after(room.now_us, new.delay)
         self.written += 1
         self.first = due if self.first is None else min(self.first, due)
@@ -102,7 +102,7 @@ def _replace(room: Room, new: NewJob, due: int) -> None:
     )  # fmt: skip
 
 
-def _holder(room: Room, key: str) -> Answer | None:
+def holder(room: Room, key: str) -> Answer | None:
     """(state, id) of the job that holds the key now, or None if it is free."""
     held = room.one(
         "SELECT u.id, u.scope, u.until, j.state FROM unique_keys u "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from duly.stores.base import Page
+from duly.stores.capabilities import PLACES_SHOWN, LockPlace, LockRecord
+
 KEPT_MS = 7 * 86_400_000
 """How long a lock's fence outlives the lock."""
 END = 2**62
@@ -51,6 +54,36 @@ def free(db: sqlite3.Connection, namespace: str, name: str, owner: str, now: int
         "DELETE FROM lock_places WHERE namespace=? AND name=? AND owner=? RETURNING ticket", (namespace, name, owner)
     ).fetchall()
     return freed == [(0,)]
+
+
+def page(db: sqlite3.Connection, namespace: str, cursor: str, limit: int, now: int) -> Page:
+    """See `capabilities.ListsLocks`; in the order of their names, of which the cursor is the last."""
+    names: list[str] = []
+    while len(names) < limit:  # from name to name, for a lock may have very many holders
+        (name,) = db.execute(
+            "SELECT min(name) FROM lock_places WHERE namespace=? AND name>?",
+            (namespace, names[-1] if names else cursor),
+        ).fetchone()
+        if name is None:
+            break
+        names.append(name)
+    records = [record for name in names if (record := _record(db, namespace, name, now)) is not None]
+    return Page(records, names[-1] if len(names) == limit else "")
+
+
+def _record(db: sqlite3.Connection, namespace: str, name: str, now: int) -> LockRecord | None:
+    """None if nobody holds it."""
+    held, waiting = db.execute(
+        "SELECT count(*) FILTER (WHERE ticket=0), count(*) FILTER (WHERE ticket>0) FROM lock_places "
+        "WHERE namespace=? AND name=? AND until>?",
+        (namespace, name, now),
+    ).fetchone()
+    places = db.execute(
+        "SELECT owner, fence, until FROM lock_places WHERE namespace=? AND name=? AND until>? AND ticket=0 "
+        "ORDER BY until, owner LIMIT ?",
+        (namespace, name, now, PLACES_SHOWN),
+    )
+    return LockRecord(name, tuple(LockPlace(*place) for place in places), held, waiting) if held else None
 
 
 def _forget(db: sqlite3.Connection, namespace: str, now: int) -> None:

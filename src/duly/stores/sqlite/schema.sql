@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS shards (
   UNIQUE (namespace, queue)
 ) STRICT;
 
+-- Since when a shard is paused.
+CREATE TABLE IF NOT EXISTS pauses (shard INTEGER PRIMARY KEY, since INTEGER NOT NULL) STRICT;
+
 -- All of a job in one row. state: 0 pending, 1 leased, 2 dead; at: due time, lease end, time of death.
 CREATE TABLE IF NOT EXISTS jobs (
   shard INTEGER NOT NULL,
@@ -102,6 +105,12 @@ CREATE TABLE IF NOT EXISTS nodes (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS queues (
   namespace TEXT NOT NULL, queue TEXT NOT NULL, PRIMARY KEY (namespace, queue)
+) STRICT, WITHOUT ROWID;
+
+-- What was counted of runs: by minute since the epoch and by task, packed.
+CREATE TABLE IF NOT EXISTS measures (
+  namespace TEXT NOT NULL, minute INTEGER NOT NULL, task TEXT NOT NULL, counts BLOB NOT NULL,
+  PRIMARY KEY (namespace, minute, task)
 ) STRICT, WITHOUT ROWID;
 
 -- The last fence of each lock, which outlives its holders; owner: of a file that has no lock_places yet.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from duly.clock import SYSTEM_CLOCK, Clock
+from duly.core.measures import Counts, check_minutes, few
 from duly.errors import StoreUnavailable
-from duly.stores.base import Limits, Registry
+from duly.stores.base import Limits, Page, Registry
 from duly.stores.capabilities import Finding
-from duly.stores.sqlite import health, locks
+from duly.stores.sqlite import health, locks, measures
 from duly.stores.sqlite.care import CareVerbs
 from duly.stores.sqlite.file import read_url
 from duly.stores.sqlite.jobs import JobVerbs
@@ -110,6 +111,20 @@ class SqliteStore:
 
     async def unlock(self, name: str, owner: str) -> bool:
         return await self._run(lambda db, now_us: locks.free(db, self.namespace, name, owner, now_us // 1000))
+
+    async def locks(self, cursor: str, limit: int) -> Page:
+        def work(db: sqlite3.Connection, now_us: int) -> Page:
+            return locks.page(db, self.namespace, cursor, limit, now_us // 1000)
+
+        return await self._run(work, writes=False)
+
+    async def measure(self, minute: int, counts: Mapping[str, Counts], keep: int) -> None:
+        tasks = few(counts)
+        await self._run(lambda db, _: measures.write(db, self.namespace, minute, tasks, keep))
+
+    async def measured(self, first: int, last: int) -> Mapping[int, Mapping[str, Counts]]:
+        check_minutes(first, last)
+        return await self._run(lambda db, _: measures.read(db, self.namespace, first, last), writes=False)
 
     async def examine(self) -> list[Finding]:
         return await self._run(lambda db, _: health.examine(db, self._place), writes=False)

@@ -45,6 +45,8 @@ _ROOMS = (
     "ticks",
     "apart",
     "locks",
+    "measures",
+    "looks",
     "cluster",
     "moves",
     "maps",

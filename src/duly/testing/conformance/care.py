@@ -26,14 +26,16 @@ from duly.testing.conformance.kit import (
     settlement,
     walk,
 )
+from duly.testing.conformance.looks import LookSuite
 from duly.testing.conformance.plans import read
+from duly.testing.conformance.revive import ReviveSuite
 from duly.testing.conformance.sound import SoundSuite
 
 if TYPE_CHECKING:
     from duly.testing.clock import ManualClock
 
 
-class CareSuite(SoundSuite, Suite):
+class CareSuite(ReviveSuite, SoundSuite, LookSuite, Suite):
     """get, list, sizes, cancel, revive, clear, configure, reconcile, history."""
 
     async def test_all_that_is_known_of_a_job_is_shown(self, shard: Shard, clock: ManualClock) -> None:
@@ -158,30 +160,6 @@ class CareSuite(SoundSuite, Suite):
         for _ in range(2):
             assert list(await shard.cancel(["a"])) == ["asked"]
         assert await known(shard, "a") == changed(before, cancel_asked=True)
-
-    # --- revive ------------------------------------------------------------------------------------------------------
-
-    async def test_a_revived_job_is_due_now_with_its_counts_at_zero(self, shard: Shard, clock: ManualClock) -> None:
-        await kill_one(shard, "a")
-        await kill_one(shard, "left")
-        before = await known(shard, "a")
-        assert before.attempts > 0
-        clock.advance(1)
-        assert list(await shard.revive(["a", "nobody"])) == [True, False]
-        record = await known(shard, "a")
-        assert record == changed(before, state="pending", at=now_ms(clock), attempts=0, crashes=0, unfit_since=0)
-        assert (await shard.sizes()).dead == 1
-        assert (await known(shard, "left")).state == "dead"
-        claimed, _ = await Node(shard, "n").claim_one()
-        assert (claimed.attempts, claimed.crashes) == (0, 0)
-
-    async def test_only_dead_jobs_are_revived(self, shard: Shard) -> None:
-        await Client(shard).push(job("leased"))
-        await Node(shard, "n").claim()
-        await Client(shard, "x").push(job("pending", delay=5_000))
-        before = await shard.get(["leased", "pending"])
-        assert list(await shard.revive(["leased", "pending"])) == [False, False]
-        assert await shard.get(["leased", "pending"]) == before
 
     # --- clear -------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from duly.testing.conformance.kit import (
     job,
     known,
     now_ms,
+    pass_time,
     schedule,
     settlement,
 )
@@ -35,8 +36,34 @@ class ClaimSuite(Suite):
         await Client(shard).push(job("a", body=b"\x00\xff", priority=2, named=True, unique=Hold("k")))
         clock.advance(1)
         batch = await Node(shard, "n").claim()
-        assert batch.jobs == [Claimed("a", b"\x00\xff", now, 2, True, "k")]
+        assert batch.jobs == [Claimed("a", b"\x00\xff", now, 2, True, "k", due=now)]
         assert batch.now == now + 1_000
+
+    async def test_a_claim_says_when_each_job_was_due(self, shard: Shard, clock: ManualClock) -> None:
+        now = now_ms(clock)
+        await Client(shard).push(
+            job("late", delay=300), job("past", due=now - 7), job("low", priority=3), job("top", priority=0)
+        )
+        clock.advance(1)
+        batch = await Node(shard, "n").claim()
+        assert [(one.id, one.due) for one in batch.jobs] == [
+            ("top", now),
+            ("past", now - 7),
+            ("late", now + 300),
+            ("low", now),
+        ]
+
+    async def test_of_a_job_that_is_taken_over_or_told_again_it_is_not_known_when_it_was_due(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await Client(shard).push(job("a"))
+        dies, lives = Node(shard, "dies"), Node(shard, "lives")
+        await dies.claim()
+        assert [one.due for one in (await dies.repeat_claim()).jobs] == [0]
+        await pass_time(shard, clock, LEASE / 1000 + 1)
+        await Client(shard, "other").push(job("b"))
+        batch = await lives.claim()
+        assert [(one.id, one.due) for one in batch.jobs] == [("a", 0), ("b", now_ms(clock))]
 
     async def test_a_claimed_job_is_leased_under_the_fence(self, shard: Shard, clock: ManualClock) -> None:
         await Client(shard).push(job("a"))

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from duly.testing.conformance.apart import ApartSuite
 from duly.testing.conformance.kit import BOUND, BRIEF, Client, Node, Suite, ids, job, now_ms, schedule
 from duly.testing.conformance.locks import LockSuite
+from duly.testing.conformance.looks import HeldLocksSuite
+from duly.testing.conformance.measures import MeasureSuite
 
 if TYPE_CHECKING:
     from duly.stores.base import Store
     from duly.testing.clock import ManualClock
 
 
-class ClusterSuite(ApartSuite, LockSuite, Suite):
+class ClusterSuite(ApartSuite, LockSuite, MeasureSuite, HeldLocksSuite, Suite):
     """`base.Store`."""
 
     async def test_connect_and_close_may_be_repeated(self, store: Store) -> None:

@@ -243,9 +243,9 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, chosen: list[str]) -> None:
         self.both(lambda shard: listed(shard.cancel(chosen)))
 
-    @rule(chosen=st.lists(ids, max_size=3, unique=True))
-    def revive(self, chosen: list[str]) -> None:
-        self.both(lambda shard: listed(shard.revive(chosen)))
+    @rule(chosen=st.lists(ids, max_size=3, unique=True), waiting=st.booleans())
+    def revive(self, chosen: list[str], waiting: bool) -> None:
+        self.both(lambda shard: listed(shard.revive(chosen, waiting=waiting)))
 
     @rule(chosen=st.lists(ids, max_size=3, unique=True), ago=st.sampled_from([None, 0, 2_000]))
     def clear_some(self, chosen: list[str], ago: int | None) -> None:

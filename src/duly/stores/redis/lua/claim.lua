@@ -3,7 +3,7 @@
 -- KEYS jobs pending leased running attempts control claims ticks wake history meta
 -- ARGV now_us node n limit lease shortest history server ('-': which one is kept from us, '': not known at this moment)
 -- Returns {fence, now, wait_us (-1: none), looks (1: one is due, 2: one is due when the wait is over), gap, backwards ms, ids, values, counts, befores, moved (another server
--- process answers than before)}; counts is a flat list of index, "attempts crashes unfit_since"; befores of index, "fence started node"
+-- process answers than before), dues (of those that nobody held, which are the last)}; counts is a flat list of index, "attempts crashes unfit_since"; befores of index, "fence started node"
 -- ('' if nobody held it before), cancel asked; started is 2 if a mark may have been lost with the former server
 -- include time wake stamp tables history
 local node, n, limit, lease, shortest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -42,7 +42,7 @@ elseif server ~= '-' and server ~= facts.server then
 end
 local paused = facts.paused == '1'
 local cap = tonumber(facts.limit or nil)
-local ids, befores, counts, values, replayed = {}, {}, {}, {}, false
+local ids, befores, counts, values, dues, replayed = {}, {}, {}, {}, {}, false
 local fence
 
 -- The same batch again, as far as it is still held: its holder has had nothing of the leases yet.
@@ -113,21 +113,25 @@ local function take_due()
       return
     end
     local line = pending[turn % 8 == 0 and 5 - step or step]
-    local due = redis.call('ZRANGEBYSCORE', line, '-inf', now, 'LIMIT', 0, room)
-    if #due > 0 then
-      redis.call('ZREM', line, unpack(due))
-      local scores, entries, entry = {}, {}, fence .. ' 0 ' .. node
+    local due = redis.call('ZRANGEBYSCORE', line, '-inf', now, 'WITHSCORES', 'LIMIT', 0, room)
+    local count = #due / 2
+    if count > 0 then
+      local taken, scores, entries, entry = {}, {}, {}, fence .. ' 0 ' .. node
       local lease_end = string.format('%.0f', now + lease) -- once: a number is written as text for each call
-      for i, id in ipairs(due) do
+      for i = 1, count do
+        local id = due[2 * i - 1]
         ids[#ids + 1] = id
+        dues[#dues + 1] = due[2 * i]
+        taken[i] = id
         scores[2 * i - 1], scores[2 * i] = lease_end, id
         entries[2 * i - 1], entries[2 * i] = id, entry
       end
-      begin_table(running, leased, #due)
+      redis.call('ZREM', line, unpack(taken))
+      begin_table(running, leased, count)
       redis.call('ZADD', leased, unpack(scores))
       redis.call('HSET', running, unpack(entries))
-      end_table(running, leased, #due)
-      room = room - #due
+      end_table(running, leased, count)
+      room = room - count
     end
   end
 end
@@ -218,4 +222,5 @@ end
 if not replayed then
   record(history_limit, 'claim', node, #ids, ids)
 end
-return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks, gap, backwards, ids, values, counts, befores, moved }
+return { fence, string.format('%.0f', now), string.format('%.0f', wait_us), looks, gap, backwards, ids, values, counts, befores, moved,
+  table.concat(dues, ' ') }

@@ -9,20 +9,22 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from duly.cli.moments import lasting
-from duly.cli.nodes import nodes_of
-from duly.cli.output import counted
 from duly.clock import SYSTEM_CLOCK
+from duly.errors import StoreError
 from duly.runtime.node import NodeRecord
 from duly.runtime.tzdata import UNKNOWN, tzdata_version
 from duly.scheduler import Scheduler
 from duly.stores.base import MAX_BATCH, Registry, Sizes, Store
 from duly.stores.capabilities import Examined, Finding
 from duly.version import __version__
+from duly.views.nodes import nodes_of
+from duly.views.words import counted, lasting
 
 CALLS = 20
 SLOW_MS = 50.0
 """A round trip in which a node can do nothing else; jobs still travel in batches."""
+SOME = 50_000
+"""Entries of each queue that are looked at, unless all are to be."""
 LOOK = 500
 """Entries looked at in one step."""
 BROKEN = {
@@ -35,6 +37,19 @@ MOVED_MS = 86_400_000
 """How long a failover is spoken of."""
 CLOCKS_APART = 5.0
 """Seconds; harmless to duly, but the machine's logs and the store's times do not match any more."""
+
+
+async def examine(scheduler: Scheduler, most: int | None = SOME, *, repair: bool = False) -> list[Finding]:
+    """All findings; a store that does not answer is one of them. most: jobs looked at in each queue."""
+    findings: list[Finding] = []
+    try:
+        async with scheduler:
+            findings += await check_store(scheduler)
+            findings += await check_cluster(scheduler)
+            findings += await check_soundness(scheduler, most, repair=repair)
+    except StoreError as error:
+        findings.append(Finding("error", str(error), "see that it runs, and that --url (or DULY_URL) is right"))
+    return findings + check_machine()
 
 
 async def check_store(scheduler: Scheduler) -> list[Finding]:

@@ -1,10 +1,35 @@
-"""Moments for people: how far away, counted from the store's clock, and when, in the zone of this machine."""
+"""Words for people: counts, durations, moments (how far away by the store's clock, and when, in this machine's zone)."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a cursor, colours a terminal, turns the direction of text, or cannot be written as UTF-8."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def printable(value: object, *, lines: bool = False) -> str:
+    """The text with control characters written out (`\\x1b`); with `lines`, line breaks and tabs stay."""
+
+    def escaped(found: re.Match[str]) -> str:
+        character = found[0]
+        if lines and character in "\n\t":
+            return character
+        return {"\n": "↵", "\t": " "}.get(character) or ascii(character)[1:-1]
+
+    return _CONTROL.sub(escaped, "" if value is None else str(value))
+
+
+def counted(count: int, thing: str) -> str:
+    """ "1 job", "1,200 jobs"."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def percent(share: float) -> str:
+    """ "33.3%"."""
+    return f"{100 * share:.3g}%"
 
 
 def lasting(seconds: float) -> str:

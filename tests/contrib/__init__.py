@@ -1,0 +1,1 @@
+"""duly in the frameworks themselves."""

@@ -1,0 +1,1 @@
+"""The dashboard, as browsers and programs use it."""
