@@ -110,8 +110,8 @@ class Idle:
 
 async def look_at_all(scheduler: Scheduler, shard: Shard) -> None:
     """Plan, and fire, whatever is due, as a node does."""
-    ticker = Ticker("bench", scheduler.config, Emitter(scheduler.config.logger), scheduler.clock)
-    ticker.looks_due(cast(Line, Idle(shard)))
+    ticker = Ticker("bench", cast(Line, Idle(shard)), Emitter(scheduler.config.logger), scheduler.clock)
+    ticker.looks_due()
     while await ticker.tick() is not None:
         pass
 

@@ -125,8 +125,7 @@ class Comparison:
         return measures.far_away(self.lab, peer, self._rates.get((peer.name, "noop"), FIRST_GUESS))
 
 
-MEASURES = [name.removeprefix("_") for name in ("_noop", "_sync", "_io", "_cpu", "_push", "_start", "_late", "_away",
-                                                "_idle", "_memory", "_ahead", "_recovery")]  # fmt: skip
+MEASURES = ["noop", "sync", "io", "cpu", "push", "start", "late", "away", "idle", "memory", "ahead", "recovery"]
 
 
 def machine() -> dict[str, str]:

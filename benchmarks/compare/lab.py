@@ -88,6 +88,7 @@ class Lab:
         self.url = f"redis://127.0.0.1:{port}/0"
         self.client = redis.Redis(port=port)
         self.ledger = Ledger(folder / "ledger", JOBS)
+        self._offers: dict[str, dict[str, bool]] = {}
 
     def fresh(self) -> None:
         """Nothing in the store, nothing in the ledger."""
@@ -131,11 +132,13 @@ class Lab:
         return seconds
 
     def offers(self, peer: Peer) -> dict[str, bool]:
-        """What `adapter.can` says."""
+        """What `adapter.can` says, asked once: it takes a process."""
+        if peer.name in self._offers:
+            return self._offers[peer.name]
         command = [peer.python, "-m", peer.module, "can"]
         environment = self._environment(None, 1, 1, "noop")
         done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=True)
-        found: dict[str, bool] = json.loads(done.stdout.splitlines()[-1])
+        found = self._offers[peer.name] = json.loads(done.stdout.splitlines()[-1])
         return found
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
