@@ -194,7 +194,7 @@ async def test_a_forged_schedule_makes_no_jobs(url: str, caplog: pytest.LogCaptu
             await eventually(lambda: "schedule 'forged' is refused, and makes no jobs: it is not signed" in caplog.text)
             await scheduler.schedules.put("true", every(seconds=3600, start="now"), "pay", args=(2,))
             await eventually(lambda: seen)
-        with pytest.raises(FormatError, match="it is not signed"):
+        with pytest.raises(FormatError, match="'forged': it is refused: it is not signed"):
             await scheduler.schedules.get("forged")
     assert seen == [2]
 

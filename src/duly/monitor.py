@@ -10,8 +10,8 @@ import contextlib
 import itertools
 import json
 from collections import defaultdict, deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -68,6 +68,8 @@ MOST_SCANS = 20
 HOUR = 3600.0
 State = Literal["leased", "pending", "dead"]
 STATES: tuple[State, ...] = get_args(State)
+Item = TypeVar("Item")
+View = TypeVar("View")
 
 
 class Monitor:
@@ -92,6 +94,28 @@ class Monitor:
     async def now(self) -> float:
         """The store's clock, in epoch seconds."""
         return (await self.scheduler.connected_store.registry()).now / 1000
+
+    async def _walk(self, queue: str | None, look: Callable[[str, str, int], Awaitable[tuple[Sequence[Item], str]]],
+                    pick: Callable[[str, Sequence[Item]], list[View]], limit: int, cursor: str, *,
+                    is_filtered: bool) -> tuple[list[View], str, int]:  # fmt: skip
+        """A page of one queue, or of all, queue by queue: (what was picked, the cursor to go on at, entries looked at).
+
+        look: (queue, the store's cursor there, entries at most) → (a page, the next cursor). pick: (queue, that page) →
+        what of it is wanted.
+        """
+        names = [queue] if queue else sorted(await self.scheduler.queues.list())
+        name, inner = read_cursor(cursor, names)
+        found: list[View] = []
+        looked = 0
+        while name is not None and looked < LOOKED and len(found) < limit:
+            size = min(STEP, LOOKED - looked) if is_filtered else limit - len(found)
+            with reading(inner):
+                page, inner = await look(name, inner, size)
+            looked += len(page)
+            found += pick(name, page)
+            if not inner:
+                name = next((other for other in names if other > name), None)
+        return found, write_cursor(name, inner), looked
 
     # queues and nodes
 
@@ -125,19 +149,14 @@ class Monitor:
         of a filtered listing may be short, or empty, and have a next one: LOOKED entries were looked at.
         """
         _check_state(state)
-        names = [queue] if queue else sorted(await self.scheduler.queues.list())
-        name, inner = read_cursor(cursor, names)
-        found: list[JobView] = []
-        looked = 0
-        while name is not None and looked < LOOKED and len(found) < limit:
-            size = min(STEP, LOOKED - looked) if task or text else limit - len(found)
-            with reading(inner):
-                page, inner = await self.scheduler.jobs.list(state, queue=name, limit=size, cursor=inner)
-            looked += len(page)
-            found += [shown(job) for job in page if _matches(job, task, text)]
-            if not inner:
-                name = next((other for other in names if other > name), None)
-        return JobPage(found, write_cursor(name, inner), looked)
+
+        async def look(name: str, inner: str, size: int) -> tuple[Sequence[JobView], str]:
+            return await self.scheduler.jobs.list(state, queue=name, limit=size, cursor=inner)
+
+        def pick(_: str, page: Sequence[JobView]) -> list[JobView]:
+            return [shown(job) for job in page if _matches(job, task, text)]
+
+        return JobPage(*await self._walk(queue, look, pick, limit, cursor, is_filtered=bool(task or text)))
 
     async def find_job(self, id: str, queue: str | None = None) -> list[JobView]:
         """The job of this id, of each queue that knows one."""
@@ -219,21 +238,16 @@ class Monitor:
                         cursor: str = "") -> SchedulePage:  # fmt: skip
         """A page of schedules, queue by queue, in no particular order; text: only those that have it in their id. Those that
         a newer duly has defined are left out. As with `jobs`, a page of a filtered listing may be short."""
-        names = [queue] if queue else sorted(await self.scheduler.queues.list())
-        name, inner = read_cursor(cursor, names)
-        found: list[ScheduleView] = []
-        looked = 0
-        while name is not None and looked < LOOKED and len(found) < limit:
-            size = min(STEP, LOOKED - looked) if task or text else limit - len(found)
-            with reading(inner):
-                page = await self.scheduler.shard(name).schedules(None, inner, size)
-            inner = page.cursor
-            looked += len(page.items)
-            readable = _readable(page.items, name)
-            found += [one for one in readable if (not task or one.task == task) and text.lower() in one.id.lower()]
-            if not inner:
-                name = next((other for other in names if other > name), None)
-        return SchedulePage(found, write_cursor(name, inner), looked)
+
+        async def look(name: str, inner: str, size: int) -> tuple[Sequence[ScheduleRecord], str]:
+            page = await self.scheduler.shard(name).schedules(None, inner, size)
+            return page.items, page.cursor
+
+        def pick(name: str, page: Sequence[ScheduleRecord]) -> list[ScheduleView]:
+            readable = _readable(page, name)
+            return [one for one in readable if (not task or one.task == task) and text.lower() in one.id.lower()]
+
+        return SchedulePage(*await self._walk(queue, look, pick, limit, cursor, is_filtered=bool(task or text)))
 
     async def schedule(self, id: str, queue: str, *, hours: float = 24.0, coming: int = 10) -> ScheduleDetail | None:
         """Everything about one schedule: its moments of the last hours as far as the tick log goes, and the next ones."""

@@ -13,6 +13,7 @@ from duly import Retry, Scheduler, cron, every
 from duly.dashboard import actions as actions_module
 from duly.dashboard.access import Viewer
 from duly.dashboard.actions import Actions
+from duly.dashboard.problems import Refused
 from duly.errors import StoreUnavailable
 from tests.dashboard.asking import asking
 from tests.schedulers import running, shared
@@ -225,3 +226,13 @@ async def test_a_line_of_the_log_is_one_line_whatever_is_in_a_name(caplog: pytes
         await scheduler.schedules.put("s", every(minutes=1), "t")
         await Actions(scheduler).pause_schedule(ME, "default", "s", "a\nwrite by token from 10.0.0.9: forged")
     assert not any("\n" in message for message in caplog.messages)
+
+
+async def test_nothing_is_done_to_a_queue_that_nobody_knows() -> None:
+    async with Scheduler("memory://") as scheduler:
+        actions = Actions(scheduler)
+        for act in (actions.pause_queue, actions.resume_queue, actions.clear_queue):
+            with pytest.raises(Refused, match="there is no queue 'mial'") as refused:
+                await act(ME, "mial")
+            assert refused.value.status == 404
+        assert await scheduler.queues.list() == []

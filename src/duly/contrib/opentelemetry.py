@@ -135,14 +135,8 @@ def _around() -> TraceContext | None:
 
 
 def _common(operation: str, kind: str, task: str, queue: str, id: str) -> Attributes:
-    return {
-        "messaging.system": "duly",
-        "messaging.destination.name": queue,
-        "messaging.operation.name": operation,
-        "messaging.operation.type": kind,
-        "messaging.message.id": id,
-        "duly.task": task,
-    }
+    attributes = _of_metric(operation, task, queue)
+    return attributes | {"messaging.operation.type": kind, "messaging.message.id": id}
 
 
 def _ending(error: BaseException, ctx: Context) -> tuple[str, str]:

@@ -68,14 +68,13 @@ def _of_runs(meter: Meter) -> Iterator[Metric]:
     ended = CounterMetricFamily("duly_jobs_ended", "What became of jobs.", labels=(*LABELS, "outcome"))
     ran = HistogramMetricFamily("duly_job_run_seconds", "How long runs took.", labels=LABELS)
     late = HistogramMetricFamily("duly_job_lateness_seconds", "From the due time to the claim.", labels=LABELS)
-    for queue, tallies in meter.queues.copy().items():
-        for task, tally in tallies.copy().items():
-            place = (queue, task)
-            started.add_metric(place, tally.started)
-            for end in ENDS:
-                ended.add_metric((*place, end), tally.ends[end])
-            ran.add_metric(place, _cumulated(tally.ran), tally.ran_us / 1_000_000)
-            late.add_metric(place, _cumulated(tally.late), tally.late_us / 1_000_000)
+    for queue, task, tally in meter.tallies():
+        place = (queue, task)
+        started.add_metric(place, tally.started)
+        for end in ENDS:
+            ended.add_metric((*place, end), tally.ends[end])
+        ran.add_metric(place, _cumulated(tally.ran), tally.ran_us / 1_000_000)
+        late.add_metric(place, _cumulated(tally.late), tally.late_us / 1_000_000)
     yield from (started, ended, ran, late)
 
 

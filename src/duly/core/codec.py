@@ -138,14 +138,19 @@ def _explain(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Ex
     return EncodingError(f"the arguments of task {task!r} cannot be encoded: {error}")
 
 
+def sealing_of(data: bytes) -> str | None:
+    """How these bytes say that they are sealed, one of SEALED; None if they do not."""
+    return SEALED.get(data[1]) if len(data) > 1 and data[0] == VERSION else None
+
+
 def decode(body: bytes) -> Envelope:
     """The envelope in `body`. Raises UnfitJob when it is newer than this code, or damaged."""
     if not body.startswith(HEADER):
         if len(body) < 2 or body[0] == 0:
             raise UnfitJob("envelope", "the envelope is damaged: it is too short")
         known = f"envelope version {body[0]}, flags {body[1]}; this duly reads version {VERSION}, flags 0"
-        if body[0] == VERSION and body[1] in SEALED:
-            known += f". It is {SEALED[body[1]]}: give this scheduler its keys, Scheduler(…, keys=Keys(…))"
+        if (sealing := sealing_of(body)) is not None:
+            known += f". It is {sealing}: give this scheduler its keys, Scheduler(…, keys=Keys(…))"
         raise UnfitJob("envelope", known)
     try:
         return _envelopes.decode(memoryview(body)[2:])
@@ -172,10 +177,9 @@ def unpack(data: bytes) -> Any:
     try:
         return msgspec.msgpack.decode(data)
     except msgspec.DecodeError:
-        version, flags, *_ = (*memoryview(data)[:2], 0, 0)
-        if version != VERSION or flags not in SEALED:
+        if (sealing := sealing_of(bytes(data))) is None:  # a msgspec.Raw has no items
             raise
-        text = f"this is {SEALED[flags]}: give this scheduler the keys, Scheduler(…, keys=Keys(…))"
+        text = f"this is {sealing}: give this scheduler the keys, Scheduler(…, keys=Keys(…))"
         raise ResultError(text) from None
 
 

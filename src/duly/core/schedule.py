@@ -83,7 +83,7 @@ def encode(definition: Definition) -> bytes:
 def decode(data: bytes) -> Definition:
     """The definition that `encode` wrote. Raises msgspec.MsgspecError for one that is newer than this code, damaged, or
     refused."""
-    if data.startswith(_REFUSED):
+    if is_refused(data):
         raise msgspec.ValidationError(f"it is refused: {data[1:].decode(errors='replace')}")
     try:
         return _definitions.decode(data)
@@ -94,6 +94,11 @@ def decode(data: bytes) -> Definition:
 def refused(why: str) -> bytes:
     """What stands in the place of a definition that is not trusted: `decode` says why."""
     return _REFUSED + why.encode()
+
+
+def is_refused(data: bytes) -> bool:
+    """Whether this is what `refused` made, in the place of a definition."""
+    return data.startswith(_REFUSED)
 
 
 def is_placed(data: bytes) -> bool:

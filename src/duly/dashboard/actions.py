@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from duly.core.trigger import Trigger
-from duly.dashboard.problems import Refused
+from duly.dashboard.problems import Refused, require_queue
 from duly.errors import DulyError
 from duly.handle import clear
 from duly.stores.base import MAX_BATCH, Sizes
@@ -233,8 +233,7 @@ class Actions:
     async def _known(self, queue: str, ids: Sequence[str] | None = None) -> Sizes:
         if ids is not None and not 1 <= len(ids) <= MAX_BATCH:
             raise Refused(422, f"{len(ids):,} ids: give from 1 to {MAX_BATCH:,} at a time")
-        if queue not in await self.scheduler.queues.list():
-            raise Refused(404, f"there is no queue {queue!r}: nothing was pushed to it, and no node serves it")
+        await require_queue(self.scheduler, queue)
         return await self.scheduler.queues.sizes(queue)
 
     async def _schedule(self, queue: str, id: str) -> ScheduleView:

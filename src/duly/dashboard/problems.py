@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -19,6 +20,9 @@ from duly.errors import (
     StoreError,
 )
 
+if TYPE_CHECKING:
+    from duly.scheduler import Scheduler
+
 MEDIA_TYPE = "application/problem+json"
 SENTENCES = {404: "there is no such place in this dashboard", 405: "this place does not take that method"}
 
@@ -29,6 +33,13 @@ class Refused(Exception):
     def __init__(self, status: int, sentence: str, *, retry_after: int | None = None) -> None:
         self.status, self.sentence, self.retry_after = status, sentence, retry_after
         super().__init__(sentence)
+
+
+async def require_queue(scheduler: Scheduler, queue: str) -> None:
+    """Raises Refused for a queue that nobody knows: looking at it would find nothing, and make room for it in the store.
+    Raises StoreError."""
+    if queue not in await scheduler.queues.list():
+        raise Refused(404, f"there is no queue {queue!r}: nothing was pushed to it, and no node serves it")
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from duly.core.codec import VERSION
+from duly.core.codec import VERSION, sealing_of
 from duly.errors import ConfigurationError
 
 SIGNED, ENCRYPTED = 1, 2
@@ -140,8 +140,8 @@ def context_of(kind: str, namespace: str, queue: str, id: str) -> bytes:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether these bytes say that they are."""
-    return len(data) > 2 and data[0] == VERSION and SIGNED <= data[1] <= SIGNED | ENCRYPTED
+    """Whether these bytes say that they are, and hold more than that."""
+    return len(data) > 2 and sealing_of(data) is not None
 
 
 def _pairs(name: str, environment: Mapping[str, str]) -> dict[str, Secret]:

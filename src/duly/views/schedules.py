@@ -44,12 +44,9 @@ def definition_of(record: ScheduleRecord) -> Definition:
     try:
         return planning.decode(record.definition)
     except (msgspec.MsgspecError, InvalidTrigger) as error:
-        version, flags = (*record.definition[:2], 0, 0)[:2]
-        if version == codec.VERSION and flags in codec.SEALED:
-            raise FormatError(
-                f"schedule {record.id!r} is {codec.SEALED[flags]}: give this scheduler its keys"
-            ) from None
-        if str(error).startswith("it is refused"):
+        if (sealing := codec.sealing_of(record.definition)) is not None:
+            raise FormatError(f"schedule {record.id!r} is {sealing}: give this scheduler its keys") from None
+        if planning.is_refused(record.definition):
             raise FormatError(f"schedule {record.id!r}: {error}") from None
         raise FormatError(
             f"schedule {record.id!r} was defined by a newer duly: upgrade this node to read it ({error})"

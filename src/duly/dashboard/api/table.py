@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from duly.dashboard.problems import Refused
-from duly.dashboard.site import Site, site_of, viewer_of
+from duly.dashboard.problems import Refused, require_queue
+from duly.dashboard.site import site_of, viewer_of
 
 JSON = "application/json"
 
@@ -32,7 +32,8 @@ class Endpoint(NamedTuple):
         given: list[Any] = [site] if self.method == "GET" else [site, viewer_of(request)]
         if self.takes is not None:
             asked = self._read_parameters(request) if self.method == "GET" else self._read_body(await request.body())
-            await _check_queue(site, asked)
+            if queue := getattr(asked, "queue", ""):
+                await require_queue(site.scheduler, queue)
             given.append(asked)
         found = await self.work(*given)
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=JSON)
@@ -51,13 +52,6 @@ class Endpoint(NamedTuple):
         except UnicodeDecodeError as error:
             raise Refused(400, f"the body is no UTF-8: {error.reason} at byte {error.start}") from None
         return found
-
-
-async def _check_queue(site: Site, asked: msgspec.Struct) -> None:
-    """Raises Refused for a queue that nobody knows: looking at it would not find anything, and make room for it."""
-    queue = getattr(asked, "queue", "")
-    if queue and queue not in await site.scheduler.queues.list():
-        raise Refused(404, f"there is no queue {queue!r}: nothing was pushed to it, and no node serves it")
 
 
 ENDPOINTS: list[Endpoint] = []

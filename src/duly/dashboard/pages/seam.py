@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from duly.dashboard.access import Viewer
 from duly.dashboard.actions import Actions
-from duly.dashboard.problems import Refused
+from duly.dashboard.problems import require_queue
 from duly.dashboard.site import SITE, VIEWER, Site, path_to, site_of
 from duly.monitor import Monitor
 from duly.scheduler import Scheduler
@@ -63,9 +63,9 @@ def site_known(request: Request) -> Site | None:
 
 
 async def check_queue(request: Request, queue: str) -> None:
-    """Raises Refused for one that nobody knows: looking at it would make room for it in the store."""
-    if queue and queue not in await scheduler_of(request).queues.list():
-        raise Refused(404, f"there is no queue {queue!r}: nothing was ever pushed to it, and no node serves it")
+    """See `require_queue`; an empty name stands for all queues."""
+    if queue:
+        await require_queue(scheduler_of(request), queue)
 
 
 def _cookie(request: Request) -> str:
