@@ -77,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             for marker in MARKERS.get(fixture, ()):
                 item.add_marker(marker)
+    # Else two of a minute each may come last, and one worker waits for the other. The order is stable within both kinds.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 # --- servers ---------------------------------------------------------------------------------------------------------

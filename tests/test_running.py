@@ -401,45 +401,56 @@ async def two_arguments(a: int, b: int) -> None:
     RAN.append((a, b))
 
 
-@pytest.mark.parametrize(
-    ("handler", "args", "said"),
-    [
-        (async_plain, ["one"], "Expected `int`, got `str`"),
-        (async_plain, [2**63, "x", 3], "3 positional arguments given, at most 2"),
-        (two_arguments, [1], "argument 'b' is missing"),
-        (picky, [{"n": 1}], "nothing is good enough"),
-        (picky, [{}], "missing required field `n`"),
-    ],
-)
-async def test_arguments_that_do_not_fit_are_put_back_and_reported(
-    scheduler: Scheduler, handler: Callable[..., Any], args: list[Any], said: str
-) -> None:
-    scheduler.bind("work", handler)
+MISFITS: dict[str, tuple[Callable[..., Any], list[Any], str]] = {
+    "wrong type": (async_plain, ["one"], "Expected `int`, got `str`"),
+    "too many": (async_plain, [2**63, "x", 3], "3 positional arguments given, at most 2"),
+    "too few": (two_arguments, [1], "argument 'b' is missing"),
+    "refused": (picky, [{"n": 1}], "nothing is good enough"),
+    "incomplete": (picky, [{}], "missing required field `n`"),
+}
+"""Task -> its handler, the arguments that it is given, and what is said of them."""
+
+
+async def test_arguments_that_do_not_fit_are_put_back_and_reported(scheduler: Scheduler) -> None:
+    """All kinds beside each other, as each comes again only after a while."""
+    for task, (handler, _, _) in MISFITS.items():
+        scheduler.bind(task, handler)
     events = heard(scheduler, "job.unfit")
     async with running(scheduler):
-        job = await _from_elsewhere(scheduler, args)
-        await eventually(lambda: len(events) >= 2)  # it comes again
-        found = await in_state(scheduler, job, "pending")
-        assert (found.attempts, found.crashes) == (0, 0)
-        assert said in found.reason
-        assert said in await scheduler.jobs.why(job.id)
-        scheduler.bind("work", stranger if len(args) == 1 and args[0] == "one" else takes_anything_at_all)
-        await gone(scheduler, job)
-    assert len(RAN) == 1
-    assert said in events[0].facts["reason"]
-    assert (events[0].facts["id"], events[0].facts["queue"]) == (job.id, "default")
+        jobs = {task: await _from_elsewhere(scheduler, args, task) for task, (_, args, _) in MISFITS.items()}
+
+        def came_again() -> bool:
+            reports = Counter(event.facts["id"] for event in events)
+            return all(reports[job.id] >= 2 for job in jobs.values())
+
+        await eventually(came_again)
+        for task, job in jobs.items():
+            said = MISFITS[task][2]
+            found = await in_state(scheduler, job, "pending")
+            assert (found.attempts, found.crashes) == (0, 0)
+            assert said in found.reason
+            assert said in await scheduler.jobs.why(job.id)
+        for task in jobs:
+            scheduler.bind(task, stranger if task == "wrong type" else takes_anything_at_all)
+        for job in jobs.values():
+            await gone(scheduler, job)
+    assert len(RAN) == len(jobs)
+    for task, job in jobs.items():
+        first = next(event for event in events if event.facts["id"] == job.id)
+        assert MISFITS[task][2] in first.facts["reason"]
+        assert first.facts["queue"] == "default"
 
 
 def takes_anything_at_all(*args: Any) -> None:
     RAN.append(args)
 
 
-async def _from_elsewhere(scheduler: Scheduler, args: list[Any], **options: Any) -> JobHandle[Any]:
+async def _from_elsewhere(scheduler: Scheduler, args: list[Any], task: str = "work", **options: Any) -> JobHandle[Any]:
     """Push as a node with other code would: without looking at the handler here."""
     elsewhere = Scheduler(scheduler._urls)
     elsewhere.store = scheduler.store.sibling()
     async with elsewhere:
-        pushed = await elsewhere.push("work", args=args, remote=True, **options)
+        pushed = await elsewhere.push(task, args=args, remote=True, **options)
     return JobHandle(scheduler, pushed.queue, pushed.id, pushed.answer, None)
 
 

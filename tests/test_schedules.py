@@ -524,7 +524,7 @@ async def test_two_schedulers_fire_each_tick_once(url: str, kind: str) -> None:
     schedulers = [Scheduler(url) for _ in range(2)]
     events: list[Event] = []
     trigger: Any = every(milliseconds=100) if kind == "every" else cron("* * * * * *")
-    ticks = 20 if kind == "every" else 2
+    ticks = 10 if kind == "every" else 2
     for one in schedulers:
         one.bind("note", note)
         one.schedule("note", trigger, id="s", catch_up="all")  # a busy machine may be later than the next tick

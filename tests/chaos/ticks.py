@@ -23,13 +23,12 @@ from tests.chaos.plan import Step
 from tests.chaos.run import Verdict, collect, conclude, follow, is_quiet, keep, lasted, pause, say, tick_log
 from tests.waiting import eventually
 
-EVERY = 3.0  # seconds between two troubles
 QUIET_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked for."""
+    """What a run is asked for. every: seconds between two troubles."""
 
     store: str = "redis"
     seconds: float = 120.0
@@ -37,12 +36,13 @@ class Settings:
     nodes: int = 10
     schedules: int = 50
     lease: float = 2.0
+    every: float = 3.0
 
     def plan(self) -> list[Step]:
-        """A kill or a restart every three seconds, of the node that has been left alone for longest."""
+        """A kill or a restart each time, of the node that has been left alone for longest."""
         chance = random.Random(self.seed)
         names = list("ABCDEFGHIJKLMNOP")[: self.nodes]
-        times = [EVERY * n for n in range(1, int(self.seconds / EVERY) + 1)]
+        times = [self.every * n for n in range(1, int(self.seconds / self.every) + 1)]
         return [
             Step(at, chance.choice(["kill", "restart"]), names[n % len(names)], seconds=0.0)
             for n, at in enumerate(times)

@@ -40,23 +40,20 @@ def demo(*arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_the_demo_on_a_sqlite_file_ends_by_itself_and_leaves_nothing(tmp_path: Path) -> None:
-    done = demo("--json", cwd=tmp_path)
-    out, err = done.communicate(timeout=45)
+def test_the_demo_on_a_sqlite_file_and_on_redis_ends_by_itself_and_leaves_nothing(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """Both at the same time: each waits for most of its own."""
+    on_a_file, on_redis = demo("--json", cwd=tmp_path), demo("--url", redis_url)
+    (out, err), (out_of_redis, err_of_redis) = (done.communicate(timeout=45) for done in (on_a_file, on_redis))
     summary = json.loads(out)
     assert [check for check in summary["checks"] if not check["ok"]] == []
-    assert (done.returncode, summary["ok"], len(summary["checks"])) == (0, True, 8)
+    assert (on_a_file.returncode, summary["ok"], len(summary["checks"])) == (0, True, 8)
     assert "killed with SIGKILL" in err
     assert "took the report over" in err
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_the_demo_runs_on_redis_too_and_clears_what_it_wrote(redis_url: str) -> None:
-    done = demo("--url", redis_url)
-    out, err = done.communicate(timeout=45)
-    assert done.returncode == 0, out + err
-    assert "Everything went as promised" in out
+    assert on_redis.returncode == 0, out_of_redis + err_of_redis
+    assert "Everything went as promised" in out_of_redis
 
     async def left() -> list[int]:
         async with Scheduler(redis_url) as scheduler:

@@ -39,7 +39,7 @@ async def test_each_second_is_run_by_one_process_and_goes_on_in_the_other(
             busy = next(node for node in nodes if "every second" in node.output)
             before = len(seconds())
             busy.kill()
-            await eventually(lambda: len(seconds()) >= before + 3, 20)
+            await eventually(lambda: len(seconds()) >= before + 2, 20)
         found = seconds()
         assert len(found) == len(set(found))
         assert sorted(found) == list(range(min(found), max(found) + 1))

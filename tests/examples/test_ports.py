@@ -101,9 +101,16 @@ async def test_goscheds(where: tuple[str, ...], tmp_path: Path) -> None:
         assert (sizes.pending, sizes.leased, sizes.dead) == (0, 0, 0)
 
 
+SOONER: Mapping[str, str] = {
+    "import Context, Scheduler": "import Context, Retry, Scheduler",
+    'name="process-payment", ': 'name="process-payment", retry=Retry(limit=3, delay=0.5), ',
+}
+
+
 @pytest.mark.slow
 async def test_redis_scheduler(where: tuple[str, ...], tmp_path: Path) -> None:
-    said = run("from_redis_scheduler", tmp_path, *where)
+    """Without a server as it stands; on Redis the payment is tried again sooner."""
+    said = run("from_redis_scheduler", tmp_path, *where, instead=SOONER if where else None)
     assert said[:-1] == [
         "email to b@example.org: Hello",
         "the reminder for 42 is cancelled",
