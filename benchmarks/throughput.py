@@ -29,7 +29,6 @@ import redis.asyncio
 
 from duly import Context, Scheduler
 from duly.runtime.process import freeze_startup, loop_factory
-from duly.stores.base import Settlement
 
 
 @contextlib.contextmanager
@@ -73,24 +72,33 @@ class Probe:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.lags: list[float] = []
-        self.settled = 0
         self._ended: dict[str, float] = {}
         node = scheduler._node
         assert node is not None
         self.worker = node.worker
-        inner_ended, inner_settled = self.worker.ended, self.worker.settled
+        inner_ended = self.worker.ended
 
         def ended(run: Any, outcome: Any, *, frees: bool = True) -> None:
             self._ended[run.job.id] = time.perf_counter()
             inner_ended(run, outcome, frees=frees)
 
-        def settled(run: Any, settlement: Settlement, answer: Any) -> None:
-            self.lags.append(time.perf_counter() - self._ended.pop(run.job.id))
-            inner_settled(run, settlement, answer)
-
-        self.worker.settled = settled  # type: ignore[method-assign]
         self.worker.executor._ended = ended
         self.worker.threads._ended = ended
+        for line in self.worker.lines:
+            self._watch(line)
+
+    def _watch(self, line: Any) -> None:
+        inner = line._settled
+
+        def settled(answers: Any) -> Any:
+            sent = [run.job.id for run, _ in line._sent]
+            fault = inner(answers)
+            if fault is None:
+                now = time.perf_counter()
+                self.lags += [now - self._ended.pop(id) for id in sent]
+            return fault
+
+        line._settled = settled
 
 
 async def until(condition: Callable[[], bool]) -> None:

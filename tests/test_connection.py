@@ -256,37 +256,44 @@ class LateAnswers(WrappedStore):
 
 async def test_the_next_claim_is_on_its_way_before_the_jobs_of_the_last_one_begin() -> None:
     """Node and store work at the same time: while jobs run, what comes after them travels."""
-    said: list[str] = []
     scheduler = Scheduler(shared("memory://"), concurrency=4)
-    scheduler.store = Telling(scheduler.store, said)
+    scheduler.store = store = Telling(scheduler.store)
 
     @scheduler.task
     async def noop() -> None:
-        said.append("run")
+        store.said.append("run")
 
     async with scheduler:
-        await scheduler.push_many(noop.job() for _ in range(12))
+        await scheduler.push_many(noop.job() for _ in range(40))
         await scheduler.start()
-        await eventually(lambda: said.count("run") == 12)
+        await eventually(lambda: store.said.count("run") == 40)
         await scheduler.stop()
-    starts = [place for place, what in enumerate(said) if what == "run"]
-    for batch in range(6):  # of two jobs each: half the slots
-        assert said[: starts[2 * batch]].count("claim") >= batch + 2, said
+    starts = [place for place, what in enumerate(store.said) if what == "run"]
+    begun = 0
+    for batch, count in enumerate(store.brought):
+        if begun == 40:
+            break
+        assert store.said[: starts[begun]].count("claim") >= batch + 2, (store.said, store.brought)
+        begun += count
 
 
 class Telling(WrappedStore):
-    """A store some turns of the loop away, which says when a claim is made."""
+    """A store some turns of the loop away, which says when a claim is made, and how many jobs each has brought."""
 
-    def __init__(self, store: Store, said: list[str]) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self.said = said
+        self.said: list[str] = []
+        self.brought: list[int] = []
 
     async def through(self, verb: str, queue: str, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if verb == "claim":
             self.said.append(verb)
         for _ in range(20):
             await asyncio.sleep(0)
-        return await call(*args, **kwargs)
+        answer = await call(*args, **kwargs)
+        if verb == "claim":
+            self.brought.append(len(answer.jobs))
+        return answer
 
     def sibling(self, timeout: float | None = None) -> Store:
         return self.inner.sibling(timeout)

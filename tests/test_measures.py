@@ -16,7 +16,7 @@ from duly.core.lifecycle import END
 from duly.core.measures import KEEP_MINUTES, LATE, MOST_TASKS, OTHERS, RAN, Counts, buckets_of, key_of, percentile
 from duly.errors import StoreUnavailable
 from duly.runtime.meter import Meter, Tallies
-from duly.stores.base import Settled, Settlement
+from duly.stores.base import Settled
 from duly.stores.capabilities import Measured
 from duly.stores.redis import keys
 from duly.stores.redis.store import RedisStore
@@ -279,7 +279,8 @@ def test_an_answer_that_asks_for_another_end_is_none() -> None:
     tallies = Tallies()
     run: Any = SimpleNamespace(tally=None, took=None, job=None, handler=SimpleNamespace(name="t"))
     answers: list[Settled] = ["cancel asked", "map changed", "repeated", "taken"]
-    tallies.settled([(run, Settlement("a", 1, END))] * 4, answers)
+    for answer in answers:
+        tallies.settled(run, END, answer)
     assert {end: n for end, n in tallies["t"].ends.items() if n} == {"succeeded": 1, "taken": 1}
 
 

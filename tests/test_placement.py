@@ -219,7 +219,7 @@ async def test_a_worker_that_is_told_twice_of_a_lease_runs_it_once() -> None:
         worker = harness.nodes[0]._node.worker
         (line,) = worker.lines
         batch = await line.shard.claim(worker.node, 1_000, 1, 30_000, 30_000)
-        worker.slots.release(-2)
+        worker.slots.take(2)
         again = Batch(batch.fence, batch.now, [Claimed(one.id, one.body, one.enqueued_at) for one in batch.jobs])
         worker.admit(line, batch)
         worker.admit(line, again)

@@ -283,11 +283,11 @@ async def test_a_fault_at_the_admission_of_one_job_does_not_end_the_node(
     assert node is not None
     inner, faults = node.worker._admit_one, []
 
-    def admit_one(line: Any, job: Any, batch: Any) -> Any:
+    def admit_one(line: Any, job: Any, *rest: Any) -> Any:
         if not faults:
             faults.append(job.id)
             raise RuntimeError("a fault of ours")
-        return inner(line, job, batch)
+        return inner(line, job, *rest)
 
     monkeypatch.setattr(node.worker, "_admit_one", admit_one)
     for number in range(5):

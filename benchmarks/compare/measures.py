@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -75,9 +76,9 @@ def idle_cost(lab: Lab, peer: Peer) -> Figures:
     with lab.worker(peer, "noop") as session:
         _running(lab, peer)
         time.sleep(3)
-        commands, cpu = _commands(lab), session.cpu()
-        time.sleep(seconds)
-        commands, cpu = _commands(lab) - commands - 1, session.cpu() - cpu
+        cpu = session.cpu()
+        commands = _commands(lab, seconds)
+        cpu = session.cpu() - cpu
     return {"idle commands/s": commands / seconds, "idle CPU %": 100 * cpu / seconds}
 
 
@@ -155,8 +156,17 @@ def _running(lab: Lab, peer: Peer) -> None:
     time.sleep(0.5)
 
 
-def _commands(lab: Lab) -> int:
-    return int(lab.client.info("stats")["total_commands_processed"])
+def _commands(lab: Lab, seconds: float) -> int:
+    """How many commands the server is sent in so many seconds; not those that its scripts run, which INFO counts as well."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", lab.port)) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            monitor.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                heard += monitor.recv(1 << 20)
+    return sum(b"[" in line and b" lua]" not in line for line in heard.splitlines())
 
 
 def guarded(measure: Callable[[], Figures]) -> Figures | str:

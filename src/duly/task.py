@@ -56,6 +56,7 @@ class Call(Generic[P, R]):
         keeps = options.keep_result
         self._keeps = bool(keeps) if keeps is not None or handler is not None else None
         self._plain = options.id is None and options.unique is None
+        self._shown = shown_name(f"{task}.push", "push_sync")
 
     def options(self, **options: Any) -> Call[P, R]:
         """The same with further options over these. Raises InvalidOption."""
@@ -105,7 +106,9 @@ class Call(Generic[P, R]):
         Raises InvalidArguments, EncodingError, TooLarge, NotAccepting, StoreFull, StoreUnavailable (nothing was
         written), or PushUncertain.
         """
-        return named(self._push(args, kwargs), f"{self.task}.push", "push_sync")
+        push = self._push(args, kwargs)
+        push.__qualname__ = self._shown  # type: ignore[attr-defined]
+        return push
 
     async def _push(self, args: Any, kwargs: Any) -> JobHandle[R]:
         return await self._scheduler.push_request(self.job(*args, **kwargs))
@@ -173,9 +176,14 @@ class Decorator:
         return self._declare(fn)
 
 
+def shown_name(name: str, in_plain_code: str) -> str:
+    """A name for a coroutine with which Python's warning about one that was never awaited says what to do."""
+    return f"{name} (in code that is not async: {in_plain_code})"
+
+
 def named(push: Coroutine[Any, Any, R], name: str, in_plain_code: str) -> Coroutine[Any, Any, R]:
-    """The coroutine under a name with which Python's warning about one that was never awaited says what to do."""
-    push.__qualname__ = f"{name} (in code that is not async: {in_plain_code})"  # type: ignore[attr-defined]
+    """The coroutine under its `shown_name`."""
+    push.__qualname__ = shown_name(name, in_plain_code)  # type: ignore[attr-defined]
     return push
 
 

@@ -153,7 +153,7 @@ def test_a_handler_that_kills_its_process_is_dead_after_max_crashes_and_the_othe
 
 async def test_a_redis_that_was_killed_when_jobs_ended_learns_of_each_end_once(start_server: StartServer) -> None:
     server = start_server("redis", "--appendonly", "yes", "--appendfsync", "always")
-    schedulers = [Scheduler(server.url, lease=5) for _ in range(2)]
+    schedulers = [Scheduler(server.url, lease=5, concurrency=6) for _ in range(2)]  # half of the jobs each
     runs: Counter[str] = Counter()
     ended: set[str] = set()
     go_on = asyncio.Event()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import NamedTuple
 
 from duly.clock import SYSTEM_CLOCK, Clock
+from duly.stores.base import MAX_BATCH
 
 LEAD = 0.002
 """Seconds before its moment at which the loop's own timer ends, and the loop goes round until the moment has come."""
 EXACT_FROM = 0.1
 """Seconds of waiting from which that is done: going round costs at most a fiftieth of a core, and other work goes on."""
+SHY_SECONDS = 0.15
+"""How much later than the moment of a job that it could not run a node looks: more than the others sleep beyond it."""
+SHY_MS = 20
+"""How near two moments have to be to count as the same."""
 
 
 class Ahead(NamedTuple):
@@ -64,3 +70,28 @@ class Alarm:
         else:
             self._handle = None
             call()
+
+
+class Shyness:
+    """How much later than others a node looks for a job that it has put back as unfit: another one may know how to run it,
+    and would never get it from a node that is there first each time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._monotonic = clock.monotonic
+        self._put_back: list[tuple[float, int]] = []
+        self._shunned: list[int] = []
+
+    def put_back(self, delay: int) -> None:
+        """A job was put back, for so many ms."""
+        self._put_back.append((self._monotonic(), delay))
+
+    def seconds(self, now: int, wait_us: int) -> float:
+        """How much to be late for what is due so much after `now` (ms of the store's clock)."""
+        clock = self._monotonic()
+        self._shunned = [moment for moment in self._shunned if moment >= now]
+        self._shunned += [now + delay - int((clock - at) * 1000) for at, delay in self._put_back]
+        self._put_back.clear()
+        del self._shunned[:-MAX_BATCH]
+        moment = now + wait_us // 1000
+        near = any(abs(moment - shunned) <= SHY_MS for shunned in self._shunned)
+        return SHY_SECONDS * (1 + random.random()) if near else 0.0

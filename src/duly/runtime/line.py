@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from duly.core.lifecycle import END, Change
 from duly.core.shards import Place
 from duly.errors import StoreError, StoreUncertain
-from duly.runtime.alarm import EXACT_FROM, Ahead, Alarm
+from duly.runtime.alarm import EXACT_FROM, Ahead, Alarm, Shyness
+from duly.runtime.forecast import Forecast
 from duly.runtime.loop import Backoff
 from duly.runtime.run import Run
 from duly.stores.base import MAX_BATCH, Batch, Renewal, Settled, Settlement, Shard
@@ -28,11 +29,6 @@ MOST_UNSETTLED = 4
 """Times the slots: so many ended runs may wait for their settlement; beyond, nothing more is claimed."""
 FULL_POLL = 0.25
 """Seconds between claims of nothing by a node without a free slot: they stamp the shard and look for ticks."""
-
-SHY_SECONDS = 0.15
-"""How much later than the moment of a job that it could not run a node looks: more than the others sleep beyond it."""
-SHY_MS = 20
-"""How near two moments have to be to count as the same."""
 
 TURNS_TO_SEND = 2
 """Turns of the event loop until calls are on their way: in the first they are made, in the second they are sent together."""
@@ -50,8 +46,10 @@ class Line:
         self._outbox: list[tuple[Run, Settlement]] = []
         self._sent: list[tuple[Run, Settlement]] = []
         self._arrived: Batch | None = None  # claimed, and not admitted yet
+        self._granted = 0  # slots for what has arrived
         self._claim_n = self._settle_n = 1
-        self.reserved = 0
+        self.reserved = self._asked = 0  # of what a claim asks for: slots, and jobs in all
+        self.forecast = Forecast(worker.clock)
         self._claim_open = False
         self._unheard = False  # the last claim was not answered: the next asks for nothing, and holds no slot
         self._hungry = True
@@ -66,15 +64,16 @@ class Line:
         self._closing = False
         self._careful = 0
         self.asked_at = worker.clock.monotonic()  # when it sent the last claim, at first when it was made
-        self._put_back: list[tuple[float, int]] = []
-        self._shunned: list[int] = []
+        self._shyness = Shyness(worker.clock)
 
     # what others tell the line
 
     def add(self, run: Run, settlement: Settlement) -> None:
         """A run has ended: settle it with the next exchange."""
+        self.forecast.ended += 1
         self._outbox.append((run, settlement))
-        self._ring()
+        if self._asleep:
+            self._ring()
 
     def rouse(self) -> None:
         """There may be something to claim."""
@@ -159,7 +158,17 @@ class Line:
 
     def _may_claim(self) -> bool:
         worker = self.worker
-        return worker.claiming and worker.slots.free > 0 and self.unsettled < MOST_UNSETTLED * worker.config.concurrency
+        if not worker.claiming or self.unsettled >= MOST_UNSETTLED * worker.config.concurrency:
+            return False
+        return worker.slots.free > 0 or self._ahead() > 0
+
+    def _ahead(self) -> int:
+        """How many jobs to claim beyond the free slots."""
+        ahead = self.forecast.ahead(self.worker.slots.count)
+        if ahead == 0:
+            return 0
+        unplaced = len(self._arrived.jobs) - self._granted if self._arrived is not None else 0
+        return max(0, ahead - len(self.worker.slots.waiting) - unplaced)
 
     def _needs_exchange(self) -> bool:
         if self._outbox or self._sent or self._claim_open:
@@ -232,21 +241,29 @@ class Line:
             self._doubt = True
             self.admit()
             self.worker.reporter.lost(self, fault)
+            if self._closing and not self.unsettled:
+                self._claim_open = (
+                    False  # what it may have taken is another's once its lease ends: a stop does not wait for that
+                )
+                return
             await asyncio.sleep(self._backoff.pause())
         else:
             self._backoff.reset()
             self.worker.reporter.found(self)
 
     def _claim(self) -> Any:
-        config = self.worker.config
+        config, slots = self.worker.config, self.worker.slots
         self.asked_at = self.worker.clock.monotonic()
         if not self._claim_open:
-            self._hungry = False
-            self.reserved = self.worker.slots.reserve() if self._may_claim() and not self._unheard else 0
+            self._hungry = self._pass_on = False
+            if self._may_claim() and not self._unheard:
+                ahead = self._ahead()
+                most = slots.most(ahead)
+                self.reserved = slots.reserve(most)
+                self._asked = min(most, self.reserved + ahead)
             self._claim_open = True
-            self._pass_on = False
         return self.shard.claim(
-            self.worker.node, self._claim_n, self.reserved, config.lease_ms, self.worker.shortest_lease
+            self.worker.node, self._claim_n, self._asked, config.lease_ms, self.worker.shortest_lease
         )
 
     async def _renew_first(self) -> bool:
@@ -273,10 +290,10 @@ class Line:
             return _only_store_errors(answers)
         sent, self._sent = self._sent, []
         self._settle_n += 1
-        if self.tallies is not None:
-            self.tallies.settled(sent, answers)
-        told, runs = self.worker.reporter.listens, self.runs
+        told, runs, tallies = self.worker.reporter.listens, self.runs, self.tallies
         for (run, settlement), answer in zip(sent, answers, strict=True):
+            if tallies is not None:
+                tallies.settled(run, settlement.change, answer)
             if answer == "applied" and settlement.change is END and not (told or run.suspect):
                 if runs.get(run.job.id) is run:
                     del runs[run.job.id]
@@ -292,14 +309,14 @@ class Line:
             if self.runs.get(run.job.id) is run:
                 del self.runs[run.job.id]
             if settlement.change.unfit_since:
-                self._put_back.append((self.worker.clock.monotonic(), settlement.change.delay))
+                self._shyness.put_back(settlement.change.delay)
             self.worker.settled(run, settlement, answer)
         return None
 
     def _unanswered(self, error: BaseException) -> BaseException:
         """A claim got no answer: until it gets one, other lines may have its slots."""
         self._unheard = True
-        reserved, self.reserved = self.reserved, 0
+        reserved, self.reserved, self._asked = self.reserved, 0, 0
         self.worker.slots.release(reserved)
         return _only_store_errors(error)
 
@@ -310,16 +327,21 @@ class Line:
         if batch.jobs and waited > self.worker.config.lease / 2:  # what was claimed may have been taken over meanwhile
             error = StoreUncertain(f"the answer to a claim was read after {waited:.1f} s; it is asked for again")
             return self._unanswered(error)
+        self.forecast.answered(waited)
         self._claim_n += 1
         self._claim_open = False
-        limit, self.reserved = self.reserved, 0
+        asked, self._asked, reserved, self.reserved = self._asked, 0, self.reserved, 0
         was_unheard, self._unheard = self._unheard, False
-        self.worker.slots.release(limit - len(batch.jobs))
-        if was_unheard or batch.wait_us == 0 or (limit and len(batch.jobs) >= limit):
+        count = len(batch.jobs)
+        self._granted = min(count, reserved)
+        if count > reserved:
+            self._granted += self.worker.slots.take(count - reserved)
+        self.worker.slots.release(reserved - count)
+        if was_unheard or batch.wait_us == 0 or (asked and count >= asked):
             self._hungry = True
         elif batch.wait_us is not None:
             ago = min(waited, 0.003) / 3  # the store spoke about a third of a round trip before
-            seconds = max(0.0, batch.wait_us / 1_000_000 - ago) + self._shyness(batch.now, batch.wait_us)
+            seconds = max(0.0, batch.wait_us / 1_000_000 - ago) + self._shyness.seconds(batch.now, batch.wait_us)
             if batch.look_next and seconds >= EXACT_FROM:
                 self._alarm.set_early(seconds, functools.partial(self._look, batch.now - (-batch.wait_us // 1000)))
             else:
@@ -333,19 +355,7 @@ class Line:
         """Run what the last claim brought, or settle it."""
         if self._arrived is not None:
             batch, self._arrived = self._arrived, None
-            self.worker.admit(self, batch)
-
-    def _shyness(self, now: int, wait_us: int) -> float:
-        """Seconds to be late for a job that this node has put back as unfit: another one may know how to run it, and
-        would never get it from a node that is there first each time."""
-        clock = self.worker.clock.monotonic()
-        self._shunned = [moment for moment in self._shunned if moment >= now]
-        self._shunned += [now + delay - int((clock - at) * 1000) for at, delay in self._put_back]
-        self._put_back.clear()
-        del self._shunned[:-MAX_BATCH]
-        moment = now + wait_us // 1000
-        near = any(abs(moment - shunned) <= SHY_MS for shunned in self._shunned)
-        return SHY_SECONDS * (1 + random.random()) if near else 0.0
+            self.worker.admit(self, batch, self._granted)
 
 
 def _only_store_errors(error: BaseException) -> BaseException:

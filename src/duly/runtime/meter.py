@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from duly.core.lifecycle import END
+from duly.core.lifecycle import END, Change
 from duly.core.measures import KEEP_MINUTES, MOST_TASKS, OTHERS, Counts, Tally, end_of, key_of, less
 from duly.errors import StoreError
 from duly.stores.capabilities import Measured
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from duly.clock import Clock
     from duly.runtime.run import Run
-    from duly.stores.base import Settled, Settlement, Store
+    from duly.stores.base import Settled, Store
 
 PAUSE = 15.0
 """Seconds between two writes, a fifth more or less, so that nodes do not go in step."""
@@ -40,25 +40,16 @@ class Tallies(dict[str, Tally]):
         tally = self[task] = Tally()
         return tally
 
-    def settled(self, sent: Iterable[tuple[Run, Settlement]], answers: Sequence[Settled]) -> None:
-        """What the store has answered about runs that are over. One that is to be settled otherwise is not over yet."""
-        former: Tally | None = None
-        count = 0
-        for (run, settlement), answer in zip(sent, answers, strict=True):
-            tally, took = run.tally, run.took
-            if answer == "applied" and settlement.change is END and tally is not None and took is not None:
-                if tally is not former:  # by far the most end well, and those of one task come together
-                    if former is not None:
-                        former.ends["succeeded"] += count
-                    former, count = tally, 0
-                count += 1
-                tally.note(took, run.now, run.job.due)
-            elif answer in ("applied", "repeated"):
-                self._ended(run, end_of(run.job, settlement.change))
-            elif answer == "taken":
-                self._ended(run, answer)
-        if former is not None:
-            former.ends["succeeded"] += count
+    def settled(self, run: Run, change: Change, answer: Settled) -> None:
+        """What the store has answered about a run that is over. One that is to be settled otherwise is not over yet."""
+        tally, took = run.tally, run.took
+        if answer == "applied" and change is END and tally is not None and took is not None:
+            tally.ends["succeeded"] += 1  # by far the most
+            tally.note(took, run.now, run.job.due)
+        elif answer in ("applied", "repeated"):
+            self._ended(run, end_of(run.job, change))
+        elif answer == "taken":
+            self._ended(run, answer)
 
     def taken(self, run: Run) -> None:
         """A run is over whose lease was another's by then."""
@@ -83,13 +74,15 @@ class Meter:
         """The tallies of a queue, for all its shards."""
         return self.queues.setdefault(queue, Tallies())
 
+    def tallies(self) -> Iterator[tuple[str, str, Tally]]:
+        """(queue, task, tally) of each. From any thread: what comes meanwhile may be left out."""
+        for queue, tallies in self.queues.copy().items():
+            for task, tally in tallies.copy().items():
+                yield queue, task, tally
+
     def counts(self) -> dict[str, Counts]:
         """All counters since the start, by `measures.key_of`. From any thread."""
-        return {
-            key_of(queue, task): tally.counts()
-            for queue, tallies in self.queues.copy().items()
-            for task, tally in tallies.copy().items()
-        }
+        return {key_of(queue, task): tally.counts() for queue, task, tally in self.tallies()}
 
     async def tick(self) -> float:
         """One write; returns the seconds until the next."""
@@ -105,9 +98,9 @@ class Meter:
         more = {key: added for key, there in counts.items() if (added := less(there, before.get(key, {})))}
         self._written = counts
         heard = [tallies.ahead for tallies in self.queues.values() if tallies.ahead]
-        minute = (int(self._clock.monotonic() * 1000) + min(heard, default=0)) // 60_000 if heard else 0
-        if not more or not minute:
+        if not more or not heard:  # without the store's clock, nobody knows the minute
             return
+        minute = (int(self._clock.monotonic() * 1000) + min(heard)) // 60_000
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._store.measure(minute, more, KEEP_MINUTES)

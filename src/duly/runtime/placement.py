@@ -214,7 +214,7 @@ class Placement:
             lease = self._lease_of(firing.jobs[0]) if 0 < count <= slots.free - reserved else 0
             found.append(msgspec.structs.replace(firing, lease=lease))
             reserved += count if lease else 0
-        slots.release(-reserved)
+        slots.take(reserved)
         return found, reserved
 
     def _lease_of(self, job: NewJob) -> int:
@@ -251,10 +251,9 @@ class Placement:
         for record, answer in zip(held, answers, strict=True):
             if answer == "taken" or record.id in runs:
                 continue
-            worker.slots.release(-1)
             cancelled = record.cancel_asked or answer == "cancel asked"
             job = Claimed(record.id, record.body, record.enqueued_at, record.priority, cancelled=cancelled)
-            worker.admit(self.line, Batch(record.fence, now, [job]))
+            worker.admit(self.line, Batch(record.fence, now, [job]), worker.slots.take(1))
 
 
 def _has_vanished(job: JobRecord | None) -> bool:

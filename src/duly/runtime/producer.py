@@ -38,19 +38,31 @@ class Producer:
         self._client, self._generation, self._n = new_name(), generation(), 0
         self._waiting: list[tuple[NewJob, asyncio.Future[Answer]]] = []
         self._sender: asyncio.Task[None] | None = None
+        self._is_led = False  # by a push that waits for others of its turn, or is sent alone
         self._turn = asyncio.Lock()
 
-    def push(self, job: NewJob) -> asyncio.Future[Answer]:
+    async def push(self, job: NewJob) -> Answer:
         """Enqueue one job with whatever else is pushed in this turn of the loop.
 
-        The future raises StoreFull, StoreRefused, StoreUnavailable (nothing was written) or PushUncertain.
+        Raises StoreFull, StoreRefused, StoreUnavailable (nothing was written) or PushUncertain.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((job, future))
-        if self._sender is None:
-            self._sender = loop.create_task(self._send())
-        return future
+        future: asyncio.Future[Answer]
+        if self._is_led or self._sender is not None:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((job, future))
+            return await future
+        self._is_led = True
+        try:
+            await asyncio.sleep(0)  # the others of this turn join
+            if not self._waiting:  # one alone needs neither a future nor a task
+                return (await self._enqueue([job]))[0]
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.insert(0, (job, future))
+        finally:
+            self._is_led = False
+            if self._waiting:
+                self._sender = asyncio.get_running_loop().create_task(self._send())
+        return await future
 
     async def push_batch(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """Enqueue up to MAX_BATCH jobs, all or none, in one call."""
@@ -86,35 +98,34 @@ class Producer:
     async def _enqueue(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One numbered call, repeated until it is answered or the time is over; never two at once."""
         async with self._turn:
-            return await self._enqueue_numbered(jobs)
-
-    async def _enqueue_numbered(self, jobs: Sequence[NewJob]) -> list[Answer]:
-        if self._generation != generation():  # a forked child is another client
-            self._client, self._generation, self._n = new_name(), generation(), 0
-        self._n += 1
-        n, until = self._n, self.clock.monotonic() + self.push_timeout
-        backoff, sent, is_known = Backoff(LONGEST_PAUSE), False, False
-        while True:
-            try:
-                await self._shards.ensure(self.shard.queue)
-                is_known = True
-                if not sent:
-                    self._require_present_map()
-                return await self.shard.enqueue(self._client, n, jobs, epoch=self._epoch)
-            except (StoreUncertain, StoreUnavailable, StaleMap) as error:
-                sent = sent or isinstance(error, StoreUncertain)
-                if isinstance(error, StaleMap) and not is_known:  # the queue lies in other places than was thought
-                    raise
-                if isinstance(error, StaleMap):  # refused: neither this call nor one before it was applied
-                    sent = False
-                    await self._shards.refresh()
-                    self._require_present_map()
-                pause = backoff.pause()
-                if self.clock.monotonic() + pause >= until:
-                    if sent:
-                        raise PushUncertain([job.id for job in jobs], str(error)) from error
-                    raise StoreUnavailable(str(error)) from error
-                await asyncio.sleep(pause)
+            if self._generation != generation():  # a forked child is another client
+                self._client, self._generation, self._n = new_name(), generation(), 0
+            self._n += 1
+            n, until = self._n, self.clock.monotonic() + self.push_timeout
+            sent, is_known, backoff = False, False, None
+            while True:
+                try:
+                    if not self._shards.is_known(self.shard.queue):
+                        await self._shards.ensure(self.shard.queue)
+                    is_known = True
+                    if not sent:
+                        self._require_present_map()
+                    return await self.shard.enqueue(self._client, n, jobs, epoch=self._epoch)
+                except (StoreUncertain, StoreUnavailable, StaleMap) as error:
+                    sent = sent or isinstance(error, StoreUncertain)
+                    if isinstance(error, StaleMap) and not is_known:  # the queue lies in other places than was thought
+                        raise
+                    if isinstance(error, StaleMap):  # refused: neither this call nor one before it was applied
+                        sent = False
+                        await self._shards.refresh()
+                        self._require_present_map()
+                    backoff = backoff or Backoff(LONGEST_PAUSE)
+                    pause = backoff.pause()
+                    if self.clock.monotonic() + pause >= until:
+                        if sent:
+                            raise PushUncertain([job.id for job in jobs], str(error)) from error
+                        raise StoreUnavailable(str(error)) from error
+                    await asyncio.sleep(pause)
 
     def _require_present_map(self) -> None:
         """Raises StaleMap if the jobs may belong elsewhere by now."""
@@ -123,6 +134,9 @@ class Producer:
 
     async def close(self) -> None:
         """Wait until everything pushed is answered."""
+        while self._is_led:
+            async with self._turn:  # behind the call that is under way; one that has not begun gets a turn of the loop
+                await asyncio.sleep(0)
         if self._sender is not None:
             await asyncio.wait([self._sender])
 

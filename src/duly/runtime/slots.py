@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from duly.runtime.run import Run
 
 MAX_CLAIM = 500
 """Jobs in one claim at most, however many slots there are."""
 HOLD_SHARE = 2
-"""A claim takes at most this part of the slots, so that one half runs while the other travels."""
+"""A claim takes at most this part of what a node may hold, so that one half runs while the other travels."""
 
 
 class Claimer(Protocol):
@@ -23,28 +27,40 @@ class Claimer(Protocol):
 
 
 class Slots:
-    """`free` of `count` slots are. `lines` share them: each that wants some gets its part, in turn."""
+    """`free` of `count` slots are. `lines` share them: each that wants some gets its part, in turn. `waiting` are runs that were
+    claimed before one was free, with the time since when; `serve_waiting` gives them free ones."""
 
-    def __init__(self, count: int, lines: Sequence[Claimer]) -> None:
+    def __init__(self, count: int, lines: Sequence[Claimer], serve_waiting: Callable[[], None]) -> None:
         self.count = self.free = count
-        self._lines = lines
-        self._most = min(max(1, count // HOLD_SHARE), MAX_CLAIM)
+        self.waiting: deque[tuple[float, Run]] = deque()
+        self._lines, self._serve_waiting = lines, serve_waiting
         self._turn = 0
 
-    def reserve(self) -> int:
+    def most(self, ahead: int) -> int:
+        """How many jobs one claim may bring, if `ahead` may be claimed beyond the slots."""
+        return min(max(1, (self.count + ahead) // HOLD_SHARE), MAX_CLAIM)
+
+    def reserve(self, most: int) -> int:
         """Slots for one claim, of a line that is not hungry any more; the others that are keep their parts."""
         hungry = sum(line.is_hungry for line in self._lines) if len(self._lines) > 1 else 0
-        count = min(self._most, -(-self.free // (hungry + 1)))
+        count = min(most, -(-self.free // (hungry + 1)))
         self.free -= count
         return count
 
+    def take(self, count: int) -> int:
+        """As many as are free, and at most so many: they are not free any more."""
+        taken = min(count, self.free)
+        self.free -= taken
+        return taken
+
     def release(self, count: int) -> None:
-        """They are free again: every line hears of it, another one first each time. Fewer than none: so many are taken, for
-        what came of a claim that was not answered in time; `free` may be less than none until some of that is handed back.
-        """
-        self.free += count
+        """They are free again: runs that wait for a slot take them, then every line hears of it, another one first each
+        time."""
         if count <= 0:
             return
+        self.free += count
+        if self.waiting:
+            self._serve_waiting()
         if len(self._lines) == 1:
             self._lines[0].slot_freed()
             return

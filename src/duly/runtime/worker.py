@@ -1,6 +1,6 @@
 """The worker of a node: slots, lines to its shards, and what becomes of each claimed job.
 
-admit (may it run?) -> start (mark it, if at most once) -> execute -> decide -> settle. Policy is not here: it is asked
+admit (may it run?) -> begin (`Starter`: its slot, its mark) -> execute -> decide -> settle. Policy is not here: it is asked
 of `core.lifecycle`.
 """
 
@@ -19,7 +19,7 @@ from duly.core import codec, lifecycle
 from duly.core.job import Claimed
 from duly.core.lifecycle import END, Change
 from duly.core.outcome import RETURNED_NONE, Ending, Outcome
-from duly.errors import EncodingError, StoreError, UnfitJob
+from duly.errors import EncodingError, UnfitJob
 from duly.runtime.alarm import Ahead
 from duly.runtime.children import Children
 from duly.runtime.emitter import Emitter
@@ -32,6 +32,7 @@ from duly.runtime.middleware import Middleware
 from duly.runtime.reporter import Reporter
 from duly.runtime.run import Run
 from duly.runtime.slots import Slots
+from duly.runtime.starter import Starter
 from duly.stores.base import Batch, Renewed, Settled, Settlement
 from duly.stores.shards import Shards
 
@@ -54,7 +55,6 @@ class Worker:
         self._suspect: Run | None = None
         self._dropped: dict[Run, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._helpers: dict[asyncio.Task[None], None] = {}
         self._idle = asyncio.Event()
         self._stopping = False
         self._lease_ms = config.lease_ms
@@ -63,7 +63,8 @@ class Worker:
         self.executor = LoopExecutor(self.ended, self.threads, self.children, middleware, clock)
         self._wrapped = bool(middleware)
         self.lines: list[Line] = []
-        self.slots = Slots(config.concurrency, self.lines)
+        self.starter = Starter(self)
+        self.slots = Slots(config.concurrency, self.lines, self.starter.slot_freed)
         self.add_lines()
 
     # life
@@ -85,6 +86,7 @@ class Worker:
 
     def stop_claiming(self) -> None:
         self.claiming = False
+        self.starter.hand_back_all()
 
     def start_claiming(self) -> None:
         self.claiming = True
@@ -123,8 +125,8 @@ class Worker:
             names = ", ".join(sorted({run.handler.name for run in threads}))
             self.logger.warning("waiting for %d thread(s) that cannot be cancelled: %s", len(threads), names)
             await self._until_idle(None)
-        if self._helpers:  # a mark under way: its job is handed back when the answer comes
-            await asyncio.wait(list(self._helpers), timeout=self.config.lease)
+        if helpers := self.starter.helpers:  # a mark under way: its job is handed back when the answer comes
+            await asyncio.wait(helpers, timeout=self.config.lease)
         for line in self.lines:
             line.close()
         await self._settle_rest()
@@ -137,9 +139,10 @@ class Worker:
         """Settlements get one lease to be answered; after that others take the jobs over anyway."""
         _, left = await asyncio.wait(self._tasks, timeout=self.config.lease) if self._tasks else (set(), set())
         late = [task for task in self._tasks if task in left]  # in an order that chance has no part in
-        for task in [*late, *self._helpers]:
+        helpers = self.starter.helpers
+        for task in (*late, *helpers):
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._helpers, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *helpers, return_exceptions=True)
         unsettled = sum(line.unsettled for line in self.lines)
         if left and unsettled:
             self.logger.error("stopped with %d settlement(s) that the store did not answer", unsettled)
@@ -160,8 +163,9 @@ class Worker:
 
     # the path of a job
 
-    def admit(self, line: Line, batch: Batch) -> None:
-        """Everything just claimed is run, or settled without a run."""
+    def admit(self, line: Line, batch: Batch, slots: int | None = None) -> None:
+        """Everything just claimed is run, or settled without a run. slots: for so many of its jobs a slot is reserved, the
+        others wait for one; None: for all."""
         if batch.gap or batch.backwards_ms or batch.moved:
             self.reporter.gap(line, batch)
         if batch.moved:
@@ -169,31 +173,29 @@ class Worker:
         if batch.looks_due:
             self.looks_due(line, None)
         self.reporter.took_over(line, batch)
-        to_start: list[Run] = []
         shorter = False
-        for job in batch.jobs:
+        for place, job in enumerate(batch.jobs):
+            has_slot = slots is None or place < slots
             if job.id in line.runs and line.runs[job.id].fence == batch.fence:  # told twice of one lease
-                self.slots.release(1)
+                if has_slot:
+                    self.slots.release(1)
                 continue
             try:
-                run = self._admit_one(line, job, batch)
+                run = self._admit_one(line, job, batch, has_slot)
             except Exception as error:  # of ours, or of the handler's types: never the node's end
                 self.logger.exception("job %s could not be admitted", job.id)
-                self._put_back(line, job, batch, UnfitJob("envelope", f"it could not be admitted: {error!r}"), None)
+                self._put_back(
+                    line, job, batch, UnfitJob("envelope", f"it could not be admitted: {error!r}"), None, has_slot
+                )
                 continue
             if run is None:
                 continue
             shorter = shorter or run.lease < self._lease_ms
-            if run.policy.at_most_once or run.suspect:
-                to_start.append(run)
-            else:
-                self._execute(run)
-        if to_start:
-            self._help(self._mark_started(line, to_start))
+            self.starter.begin(run)
         if shorter:
             self.nudge()
 
-    def _admit_one(self, line: Line, job: Claimed, batch: Batch) -> Run | None:
+    def _admit_one(self, line: Line, job: Claimed, batch: Batch, has_slot: bool) -> Run | None:
         """A run that is to be executed, or None: then it is settled already, as its outcome asks."""
         run: Run | None = None
         try:
@@ -203,19 +205,19 @@ class Worker:
                 raise UnfitJob("task", f"no task {envelope.task!r} is declared on this node")
             policy = handler.policy_for(envelope.options)
             lease = int(policy.lease * 1000) if policy.lease else self._lease_ms
-            run = Run(line, job, batch.fence, batch.now, lease, envelope, handler, policy)
+            run = Run(line, job, batch.fence, batch.now, lease, envelope, handler, policy, holds_slot=has_slot)
             line.runs[job.id] = run
             if job.before is not None or job.cancelled or job.crashes or policy.expires is not None:
                 outcome = lifecycle.admit(job, policy, batch.now) or self._isolate(run)
                 if outcome is not None:
                     self.ended(run, outcome)
                     return None
-            if not self.claiming or self.slots.free < 0:  # claimed by a call whose answer was lost
-                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node has no room for it any more"))
+            if not self.claiming:
+                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
                 return None
             run.args, run.kwargs = handler.bind(envelope)
         except UnfitJob as error:
-            self._put_back(line, job, batch, error, run)
+            self._put_back(line, job, batch, error, run, has_slot)
             return None
         return run
 
@@ -228,41 +230,23 @@ class Worker:
         self._suspect, run.suspect = run, True
         return None
 
-    def _put_back(self, line: Line, job: Claimed, batch: Batch, error: UnfitJob, run: Run | None) -> None:
+    def _put_back(
+        self, line: Line, job: Claimed, batch: Batch, error: UnfitJob, run: Run | None, has_slot: bool
+    ) -> None:
         """Unfit is not lost: this node cannot run it, another may."""
         ending = Ending.MISFIT if error.reason == "arguments" else Ending.UNFIT
         if job.before is not None and job.before.started:
             ending = Ending.LOST  # started at most once, or as a suspect: put back, it would start again
         if run is None:
             empty = codec.Envelope(task="?")
-            run = Run(line, job, batch.fence, batch.now, self.config.lease_ms, empty, UNKNOWN, UNKNOWN.policy)
+            lease = self.config.lease_ms
+            run = Run(line, job, batch.fence, batch.now, lease, empty, UNKNOWN, UNKNOWN.policy, holds_slot=has_slot)
             line.runs[job.id] = run
         self.reporter.emit("job.unfit", run, reason=str(error))
         self.ended(run, Outcome(ending, reason=str(error), error=str(error)))
 
-    async def _mark_started(self, line: Line, runs: list[Run]) -> None:
-        """At most once: the mark is in the store before the handler begins; no mark, no run."""
-        holds = [(run.job.id, run.fence) for run in runs]  # at most MAX_CLAIM
-        marks: list[bool] | None = None
-        while marks is None:
-            try:
-                marks = await line.shard.start(holds)
-            except StoreError as error:
-                self.reporter.lost(line, error)
-                await asyncio.sleep(self.config.lease / 20 * (0.5 + random.random()))
-        for run, mine in zip(runs, marks, strict=True):
-            if line.runs.get(run.job.id) is not run:
-                continue
-            if not mine:
-                self._drop(run)
-            elif run.cancel_reason is not None:
-                self.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
-            elif not self.claiming:  # the answer came after the stop: what has not begun may begin elsewhere
-                self.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
-            else:
-                self._execute(run)
-
-    def _execute(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
+        """Run the handler, now."""
         run.started = True
         if (tallies := run.line.tallies) is not None:
             run.tally = tally = tallies[run.handler.name]
@@ -357,11 +341,11 @@ class Worker:
                 continue  # a settlement will be answered by itself; it may have been applied already
             if answer == "taken":
                 self.reporter.taken(run, "its lease was taken", "its lease was taken; the run is cancelled")
-                self._drop(run)
+                self.drop(run)
             else:
                 self.executor.cancel(run, "asked")
 
-    def _drop(self, run: Run) -> None:
+    def drop(self, run: Run) -> None:
         """The lease is another's: the run is cancelled, and nothing of it will be written."""
         del run.line.runs[run.job.id]
         if run.started:
@@ -390,8 +374,3 @@ class Worker:
         """Once it has ended and that is written: before, it would be buried for a crash of the next suspect."""
         if run.suspect and not run.holds_slot and run.line.runs.get(run.job.id) is not run:
             self._suspect, run.suspect = None, False
-
-    def _help(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._helpers[task] = None
-        task.add_done_callback(lambda done: self._helpers.pop(done, None))

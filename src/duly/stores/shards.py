@@ -36,6 +36,10 @@ class Shards:
         self._known: set[str] = set()
         self._looking, self._read_at = asyncio.Lock(), float("-inf")
 
+    def is_known(self, queue: str) -> bool:
+        """Whether `ensure` has nothing to do."""
+        return queue in self._known
+
     async def ensure(self, queue: str) -> None:
         """The queue is known from now on, so that people and `clear` find it; once is enough, later calls do nothing.
 

@@ -89,7 +89,8 @@ class RedisJobs(ShardCalls):
         args: list[Any] = [client, n, self.limits.history, epoch]
         for job in jobs:
             args += (job.id, due_of(job), options_of(job), job.body)
-        reply = await self.call_replicated("enqueue", *args, at_once=True)
+        call = self.call_replicated if self.limits.replicas else self.call
+        reply = await call("enqueue", *args, at_once=True)
         if isinstance(reply, int):
             return [("created", job.id) for job in jobs]
         return [(reply[i].decode(), reply[i + 1].decode()) for i in range(0, len(reply), 2)]
@@ -140,7 +141,7 @@ class RedisJobs(ShardCalls):
         if not settlements:
             return []
         limits = self.limits
-        results = [self.keys.result(s.id) for s in settlements if keeps_result(s)]
+        results = [self.keys.result(s.id) for s in settlements if s.result is not None and keeps_result(s)]
         args = (node, n, limits.remember_ms, limits.dead_count, limits.dead_ms, limits.history)
         letters = await self.call("settle", *args, pack_runs(settlements), more_keys=results)
         return [_SETTLED[letter] for letter in letters]

@@ -62,7 +62,9 @@ def keeps_result(s: Settlement) -> bool:
 def pack_change(s: Settlement) -> bytes:
     """A settlement's change for settle.lua; empty for a plain end."""
     c = s.change
-    if c.verb == "end" and not (s.named or s.unique or s.schedule or s.children or keeps_result(s)):
+    if c.verb == "end" and not (
+        s.named or s.unique or s.schedule or s.children or (s.result is not None and keeps_result(s))
+    ):
         return b""
     error = _encode((c.reason, c.error, c.trace)) if c.reason or c.error else b""
     change = (
@@ -76,9 +78,12 @@ def pack_change(s: Settlement) -> bytes:
 def pack_runs(settlements: Sequence[Settlement]) -> bytes:
     """What became of runs, for settle.lua: a flat list of id, fence, change."""
     words: list[Any] = []
+    fence, text = -1, ""
     for s in settlements:
+        if s.fence != fence:  # those of one claim come together
+            fence, text = s.fence, str(s.fence)
         change = pack_change(s)
-        words += (s.id, str(s.fence), raw(change) if change else "")
+        words += (s.id, text, raw(change) if change else "")
     return _encode(words)
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from duly.core.job import NewJob
 from duly.core.lifecycle import is_suspect
 from duly.runtime.run import Run
+from duly.runtime.starter import Starter
 from duly.runtime.worker import Worker
 from duly.stores import editing
 from duly.stores.base import Answer, Batch, Firing, Renewal, Renewed, ScheduleRecord, Settled, Settlement
@@ -107,11 +108,11 @@ def _without_gap() -> Any:
 def _without_start() -> Any:
     """Handlers that run at most once begin without their mark."""
 
-    async def mark_started(self: Worker, _line: Any, runs: list[Run]) -> None:
+    async def mark_started(self: Starter, _line: Any, runs: list[Run]) -> None:
         for run in runs:
-            self._execute(run)
+            self._worker.execute(run)
 
-    return mock.patch.object(Worker, "_mark_started", mark_started)
+    return mock.patch.object(Starter, "_mark_started", mark_started)
 
 
 def _without_isolation() -> Any:

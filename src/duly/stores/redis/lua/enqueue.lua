@@ -2,7 +2,7 @@
 -- KEYS jobs pending leased dead ended unique clients wake history meta
 -- ARGV now_us client n history epoch, then per job: id due options body (see parts/keep.lua)
 -- Returns the number written when every job was created, else a flat list of state, id per job
--- include time state record unique wake lasting tables keep history map
+-- include time single state record unique wake lasting tables keep history map
 local client, n, history_limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local before = redis.call('HGET', clients, client)
