@@ -1,11 +1,11 @@
-"""How fast the embedded SQLite store is, each figure beside huey's SqliteHuey in the same run.
+"""How fast the embedded SQLite store is, each figure beside huey's SqliteHuey and APScheduler's SQLAlchemy store.
 
     python benchmarks/embedded.py [--jobs 30000] [--rounds 3] [--folder DIR] [--json]
 
-Both at their defaults, on files of their own in DIR (a temporary folder). duly keeps its promises meanwhile: leases,
-fences, settlements, at least once; huey takes a task out of its file before it runs it, and has no settlement to be
-measured. huey's best of one and of four worker threads counts. Figures of shared machines are noisy: read the ratios,
-and the medians.
+All in one run, at their defaults, on files of their own in DIR (a temporary folder). duly keeps its promises meanwhile: leases,
+fences, settlements, at least once; huey and APScheduler take a job out of their file before they run it, and have no
+settlement to be measured. huey's best of one and of four worker threads counts. Figures of shared machines are noisy: read the
+ratios, and the medians.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ import huey
 from throughput import percentile, push_bulk, push_concurrent, push_single, push_to_start, run, run_jobs
 
 logging.getLogger("huey").setLevel(logging.WARNING)
+APSCHEDULER_JOBS = 2_000
+COMPARE = Path(__file__).parent / "compare"
 SAID = {
     "async no-op jobs": "no-op jobs, one worker process",
-    "push_many": "pushes in bulk (huey: one by one, it has no bulk)",
-    "push by gather": "pushes awaited together (huey: one by one)",
+    "push_many": "pushes in bulk (the others: one by one)",
+    "push by gather": "pushes awaited together (the others: one by one)",
     "push one by one": "pushes one by one",
 }
 
@@ -111,7 +113,22 @@ def be_huey_consumer(path: str) -> None:
     consumer.run()
 
 
-# --- both ------------------------------------------------------------------------------------------------------------
+# --- APScheduler ------------------------------------------------------------------------------------------------------
+
+
+def apscheduler(path: str, count: int) -> dict[str, float]:
+    """In the environment of the comparison with other systems, which is made when it is missing."""
+    sys.path.insert(0, str(COMPARE))
+    from environments import ensure, peers  # type: ignore[import-not-found]
+
+    peer = peers()["apscheduler"]
+    ensure(peer)
+    command = [peer.python, COMPARE / "apscheduler_sqlite.py", path, str(count)]
+    figures: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return figures
+
+
+# --- all -------------------------------------------------------------------------------------------------------------
 
 
 def files(folder: Path) -> Iterator[str]:
@@ -122,21 +139,23 @@ def files(folder: Path) -> Iterator[str]:
         yield str(folder / f"bench{number}.db")
 
 
-def one_round(fresh: Iterator[str], jobs: int, lags: list[float]) -> dict[str, tuple[float, float]]:
-    """Each figure of duly and of huey, in turns."""
+def one_round(fresh: Iterator[str], jobs: int, lags: list[float]) -> dict[str, tuple[float, float, float]]:
+    """Each figure of duly, of huey and of APScheduler, in turns."""
 
     def url() -> str:
         return f"sqlite:///{next(fresh)}"
 
     pushed = huey_push(next(fresh), jobs // 3)
+    added = apscheduler(next(fresh), APSCHEDULER_JOBS)
     return {
         "async no-op jobs": (
             run(lambda: run_jobs(url(), jobs, "async", lags)),
             max(huey_jobs(next(fresh), jobs // 6, workers) for workers in (1, 4)),
+            added["jobs"],
         ),
-        "push_many": (run(lambda: push_bulk(url(), jobs)), pushed),
-        "push by gather": (run(lambda: push_concurrent(url(), jobs)), pushed),
-        "push one by one": (run(lambda: push_single(url(), 4_000)), pushed),
+        "push_many": (run(lambda: push_bulk(url(), jobs)), pushed, added["push one by one"]),
+        "push by gather": (run(lambda: push_concurrent(url(), jobs)), pushed, added["push one by one"]),
+        "push one by one": (run(lambda: push_single(url(), 4_000)), pushed, added["push one by one"]),
     }
 
 
@@ -150,7 +169,9 @@ def measure(folder: Path, jobs: int, rounds: int) -> dict[str, Any]:
             name: {
                 "duly": statistics.median(found[name][0] for found in figures),
                 "huey": statistics.median(found[name][1] for found in figures),
-                "ratio": statistics.median(found[name][0] / found[name][1] for found in figures),
+                "APScheduler": statistics.median(found[name][2] for found in figures),
+                "to huey": statistics.median(found[name][0] / found[name][1] for found in figures),
+                "to APScheduler": statistics.median(found[name][0] / found[name][2] for found in figures),
             }
             for name in SAID
         },
@@ -179,7 +200,10 @@ def main() -> None:
         return
     for name, said in SAID.items():
         found = figures["jobs/s"][name]
-        print(f"{said:52} {found['duly']:>9,.0f}/s   huey {found['huey']:>7,.0f}/s   {found['ratio']:.1f} x")
+        print(f"{said:52} {found['duly']:>9,.0f}/s", end="")
+        for other in ("huey", "APScheduler"):
+            print(f"   {other} {found[other]:>7,.0f}/s  {found[f'to {other}']:>5.1f} x", end="")
+        print()
     for name in ("end to settled ms", "push to start ms", "huey's push to start ms"):
         print(f"{name:52}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
     print(", ".join(f"{name} {version}" for name, version in figures["versions"].items()))

@@ -179,6 +179,32 @@ async def push_single(url: str, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
+async def push_beside_evalsha(url: str, turns: int = 20, count: int = 400) -> list[float]:
+    """Pushes one by one over awaited EVALSHAs of one LPUSH by redis-py, in turns on one loop: how fast two processes wake
+    each other changes from one second to the next, and for both alike."""
+    scheduler = Scheduler(url, namespace="bench-beside")
+    client = redis.asyncio.Redis.from_url(url, protocol=2)
+    digest = await client.script_load("return redis.call('LPUSH', KEYS[1], ARGV[1])")
+
+    @scheduler.task
+    async def noop(number: int) -> None: ...
+
+    ratios = []
+    async with scheduler:
+        await noop.push(0)
+        for _ in range(turns):
+            began = time.perf_counter()
+            for i in range(count):
+                await noop.push(i)
+            pushed = time.perf_counter()
+            for _ in range(count):
+                await client.evalsha(digest, 1, "raw", b"x" * 60)  # type: ignore[misc]
+            ratios.append((time.perf_counter() - pushed) / (pushed - began))
+    await client.delete("raw")
+    await client.aclose()
+    return ratios
+
+
 async def lags_to(role: str, url: str, count: int, send: Callable[[], Awaitable[Any]]) -> list[float]:
     """Milliseconds from the call of `send` in this process to the time that another process then prints."""
     command = (sys.executable, __file__, "--role", role, "--url", url)
@@ -293,6 +319,7 @@ def measure(url: str, jobs: int, rounds: int, idle_seconds: float) -> dict[str, 
         for name, rate in figures.items():
             found.setdefault(name, []).append(rate)
             found.setdefault(f"{name} / raw", []).append(rate / raw)
+    found["push / raw EVALSHA, in turns"] = run(lambda: push_beside_evalsha(url))
     lags: list[float] = []
     run(lambda: run_jobs(url, jobs, "async", lags))
     starts: list[float] = []
@@ -333,16 +360,12 @@ def main() -> None:
         return
     for name, value in figures["medians"].items():
         low, high = figures["spread"][name]
-        form = (
-            "{:>12.2f}  ({:.2f} … {:.2f})"
-            if name.endswith("raw") and "/" in name
-            else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
-        )
-        print(f"{name:24}", form.format(value, low, high))
+        form = "{:>12.2f}  ({:.2f} … {:.2f})" if " / " in name else "{:>10,.0f}/s  ({:,.0f} … {:,.0f})"
+        print(f"{name:28}", form.format(value, low, high))
     for name in ("end to settled ms", "push to start ms", "bare chain ms"):
-        print(f"{name:24}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
+        print(f"{name:28}", "  ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
     if figures["idle commands/s"] is not None:
-        print(f"{'idle commands/s':24} {figures['idle commands/s']:.2f}")
+        print(f"{'idle commands/s':28} {figures['idle commands/s']:.2f}")
 
 
 if __name__ == "__main__":

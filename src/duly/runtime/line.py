@@ -241,11 +241,6 @@ class Line:
             self._doubt = True
             self.admit()
             self.worker.reporter.lost(self, fault)
-            if self._closing and not self.unsettled:
-                self._claim_open = (
-                    False  # what it may have taken is another's once its lease ends: a stop does not wait for that
-                )
-                return
             await asyncio.sleep(self._backoff.pause())
         else:
             self._backoff.reset()
