@@ -107,7 +107,7 @@ async def test_calls_of_one_turn_to_one_node_travel_together(cluster: Cluster, m
 
     async with opened(cluster) as store:
         shard = store.shard("default")
-        await shard.sizes()
+        await shard.get(["job"])
         monkeypatch.setattr(Wire, "send", counted)
         await asyncio.gather(*(shard.get([f"job{n}"]) for n in range(200)))
     assert sent == [200]
