@@ -29,19 +29,24 @@ class Stuck(Exception):
 
 
 class Session:
-    """A worker with all its processes, which share a session."""
+    """A worker with all its processes: those of its session, and their children, which may have sessions of their own."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def pids(self) -> list[int]:
         """Of all that live."""
-        found = []
+        parents, found = {}, []
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                fields = path.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self._process.pid and fields[0] != "Z":
-                    found.append(int(path.parent.name))
+                state, parent, _, session = path.read_text().rpartition(")")[2].split()[:4]
+                if state != "Z":
+                    pid = int(path.parent.name)
+                    parents[pid] = int(parent)
+                    if int(session) == self._process.pid:
+                        found.append(pid)
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid and child not in found]
         return found
 
     def cpu(self) -> float:
