@@ -34,27 +34,28 @@ def forecast() -> tuple[Forecast, ManualClock]:
     return Forecast(clock), clock
 
 
+def answer(expected: Forecast, clock: ManualClock, ended: int, since: float = 0.001, travelled: float = 0.001) -> None:
+    """A claim is answered, so many seconds after the last one, of which it travelled some; so many runs have ended."""
+    expected.ended = ended
+    clock.advance(since)
+    expected.answered(travelled)
+
+
 def test_as_many_are_expected_as_ended_while_the_last_claim_travelled() -> None:
     expected, clock = forecast()
-    expected.ended = 5
-    clock.advance(0.004)
-    expected.answered(0.004)
+    answer(expected, clock, 5, 0.004, 0.004)
     assert expected.ahead(1_000) == CLAIMS_AHEAD * 5
 
 
 def test_what_ended_in_a_longer_time_counts_in_proportion() -> None:
     expected, clock = forecast()
-    expected.ended = 40
-    clock.advance(0.04)
-    expected.answered(0.01)
+    answer(expected, clock, 40, 0.04, 0.01)
     assert expected.ahead(1_000) == CLAIMS_AHEAD * 10
 
 
 def test_no_more_is_expected_than_there_are_slots() -> None:
     expected, clock = forecast()
-    expected.ended = 500
-    clock.advance(0.001)
-    expected.answered(0.001)
+    answer(expected, clock, 500)
     assert expected.ahead(8) == MOST_AHEAD * 8
 
 
@@ -62,18 +63,14 @@ def test_a_sudden_silence_is_believed_by_halves() -> None:
     expected, clock = forecast()
     found = []
     for ended in (8, 0, 0, 0, 0):
-        expected.ended = ended
-        clock.advance(0.001)
-        expected.answered(0.001)
+        answer(expected, clock, ended)
         found.append(expected.ahead(1_000) // CLAIMS_AHEAD)
     assert found == [8, 4, 2, 1, 0]
 
 
 def test_what_ended_long_ago_says_nothing() -> None:
     expected, clock = forecast()
-    expected.ended = 8
-    clock.advance(0.001)
-    expected.answered(0.001)
+    answer(expected, clock, 8)
     clock.advance(CALM_SECONDS * 1.01)
     assert expected.ahead(1_000) == 0
     expected.answered(0.001)
@@ -83,9 +80,7 @@ def test_what_ended_long_ago_says_nothing() -> None:
 
 def test_after_waiting_in_vain_nothing_is_expected() -> None:
     expected, clock = forecast()
-    expected.ended = 8
-    clock.advance(0.001)
-    expected.answered(0.001)
+    answer(expected, clock, 8)
     expected.failed()
     assert expected.ahead(1_000) == 0
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HAND_BACK_SECONDS = 0.05
 """How long a run waits for a slot at most."""
+STOPPING = "its node is stopping"
 
 
 class Starter:
@@ -46,7 +47,7 @@ class Starter:
             if self._timer is None:
                 self._set_timer(HAND_BACK_SECONDS)
         elif run.cancel_reason is not None:
-            self._worker.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
+            self._cancelled(run)
         elif run.policy.at_most_once or run.suspect:
             if not self._unmarked:
                 asyncio.get_running_loop().call_soon(self._mark)
@@ -78,11 +79,14 @@ class Starter:
         waiting = [run for _, run in self._worker.slots.waiting]
         self._worker.slots.waiting.clear()
         for run in (*(run for runs in unmarked.values() for run in runs), *waiting):
-            self._hand_back(run, "its node is stopping")
+            self._hand_back(run, STOPPING)
 
     def _hand_back(self, run: Run, why: str) -> None:
         if run.line.runs.get(run.job.id) is run:
             self._worker.ended(run, Outcome(Ending.HANDED_BACK, reason=why))
+
+    def _cancelled(self, run: Run) -> None:
+        self._worker.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
 
     def _set_timer(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._hand_back_old)
@@ -125,8 +129,8 @@ class Starter:
             if not mine:
                 worker.drop(run)
             elif run.cancel_reason is not None:
-                worker.ended(run, Outcome(Ending.CANCELLED, reason="cancelled before it ran"))
+                self._cancelled(run)
             elif not worker.claiming:  # the answer came after the stop: what has not begun may begin elsewhere
-                worker.ended(run, Outcome(Ending.HANDED_BACK, reason="its node is stopping"))
+                self._hand_back(run, STOPPING)
             else:
                 worker.execute(run)
