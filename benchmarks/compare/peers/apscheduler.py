@@ -33,6 +33,7 @@ class APScheduler:
 
     def __init__(self) -> None:
         self.scheduler: Any = None
+        self.is_apart = False
 
     def start(self, paused: bool) -> BackgroundScheduler:
         scheduler = BackgroundScheduler(
@@ -45,19 +46,26 @@ class APScheduler:
         return scheduler
 
     def work(self) -> None:
-        scheduler = self.start(paused=False)
-        Remote.register("scheduler", lambda: scheduler, exposed=["add_job"])
         Path(DOOR).unlink(missing_ok=True)
-        Remote(DOOR, b"bench").get_server().serve_forever()
+        Remote.register("scheduler", lambda: self.scheduler, exposed=["add_job", "wakeup"])
+        server = Remote(DOOR, b"bench").get_server()  # before the scheduler reads its store: see `close`
+        self.scheduler = self.start(paused=False)
+        server.serve_forever()
 
     def open(self) -> None:
+        self.scheduler = self.remote()
+        if self.scheduler is None:  # no worker yet: it will find in the store what one that never runs puts there
+            self.scheduler, self.is_apart = self.start(paused=True), True
+
+    def remote(self) -> Any:
+        """The worker's scheduler, if there is a worker."""
+        Remote.register("scheduler")
+        remote = Remote(DOOR, b"bench")
         try:
-            Remote.register("scheduler")
-            remote = Remote(DOOR, b"bench")
             remote.connect()
-            self.scheduler = remote.scheduler()
-        except OSError:  # there is no worker yet: it will find in the store what one that never runs puts there
-            self.scheduler = self.start(paused=True)
+        except OSError:
+            return None
+        return remote.scheduler()
 
     def push(self, kind: str, number: int) -> None:
         """A job without a trigger is due at once; there is no queue of such jobs."""
@@ -67,7 +75,10 @@ class APScheduler:
         due = datetime.fromtimestamp(at, UTC)
         self.scheduler.add_job(f"peers.apscheduler:{kind}", "date", args=(number, payload), run_date=due)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        worker = self.remote() if self.is_apart else None
+        if worker is not None:  # it has begun meanwhile, and may have read the store before
+            worker.wakeup()
 
 
 if __name__ == "__main__":
