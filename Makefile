@@ -10,7 +10,7 @@ MINUTES ?= 30
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: simulate docs lock release-check help demo test check format bench bench-check compare chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd chromium
+.PHONY: simulate docs lock release-check help demo test check format bench bench-check compare chaos chaos-ticks chaos-cron mutate mutate-core clean redis etcd chromium faketime
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ simulate: $(STAMP) redis ## whole clusters in virtual time, SEEDS of them, a ten
 	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store sqlite $(ARGS)
 	$(BIN)/python -m duly.testing.simulate --seeds $$(($(SEEDS) / 10)) --store redis $(ARGS)
 
-chaos: $(STAMP) redis ## real processes under kill -9, SIGSTOP, a Redis that restarts, cut networks: MINUTES=30
+chaos: $(STAMP) redis faketime ## real processes under kill -9, SIGSTOP, a Redis that restarts, cut networks: MINUTES=30
 	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES) $(ARGS)
 	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES)/3 --store sqlite $(ARGS)
 	for store in clock sentinel cluster servers; do \
@@ -93,6 +93,9 @@ etcd:
 
 chromium:
 	@tools/ensure-program chromium
+
+faketime: # with it comes libfaketime, which makes the clocks of the nodes wrong
+	@tools/ensure-program faketime
 
 # uv is several times faster, but reads none of pip's configuration (a mirror, a proxy): if it fails, pip decides.
 $(STAMP): pyproject.toml
