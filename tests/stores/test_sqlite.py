@@ -73,6 +73,22 @@ def test_sqlite_answers_as_memory_does(tmp_path: Path) -> None:
     conformance.check_model(make_store, settings)
 
 
+SMALL = {"calls", "nodes", "queues"}
+"""Tables with a row for each process or queue; `calls` is looked through by the reconciler, a minute apart."""
+
+
+@pytest.mark.slow
+def test_what_a_verb_asks_for_is_found_by_an_index() -> None:
+    """A statement that looks through all jobs of a queue is quick in every test, and takes a second beside a million."""
+    command = [sys.executable, "-m", "tests.stores.plans"]
+    told = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300
+    ).stdout.splitlines()
+    steps = [line for line in told if line.startswith(("SCAN", "SEARCH"))]
+    assert int(told[-1].split()[0]) > 100, "the statements were not heard"
+    assert [step for step in steps if step.split()[1] not in SMALL] == []
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
