@@ -45,7 +45,8 @@ DIED_DELAY_MS = 1_000
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What is to be written about one leased job. `delay` and `result_ms` in ms; `error` and `result` are packed."""
+    """What is to be written about one leased job. `delay` and `result_ms` in ms; `error` and `result` are packed. A `delay` below
+    zero: due so long ago."""
 
     verb: Literal["end", "again", "dead"]
     delay: int = 0
@@ -100,11 +101,11 @@ def decide(job: Claimed, outcome: Outcome, policy: Policy, now: int, roll: float
     if ending is Ending.SNOOZED:  # it ran, so it fits: the time that arguments may misfit begins anew
         return Change("again", to_ms(outcome.seconds), job.attempts, job.crashes, 0, outcome.reason)
     if ending is Ending.HANDED_BACK:
-        return _again(job, to_ms(outcome.seconds), outcome)
+        return _again(job, to_ms(outcome.seconds) or _where_it_was(job, now), outcome)
     if ending is Ending.INTERRUPTED:  # a stop cut the run short
         if policy.at_most_once:
             return _dead(job, outcome, keep, "lost")
-        return _again(job, to_ms(outcome.seconds), outcome)
+        return _again(job, to_ms(outcome.seconds) or _where_it_was(job, now), outcome)
     if ending is Ending.DIED:
         return _died(job, outcome, policy)
     if ending is Ending.ISOLATED:
@@ -141,6 +142,12 @@ def _died(job: Claimed, outcome: Outcome, policy: Policy) -> Change:
     if counted.crashes >= policy.max_crashes:
         return _dead(counted, outcome, policy.keep_result > 0, "crashed")
     return _again(counted, DIED_DELAY_MS, outcome)
+
+
+def _where_it_was(job: Claimed, now: int) -> int:
+    """The delay, which is none, that puts a job back where it stood among the due ones, within the time that it was held. `now`
+    when it was claimed."""
+    return min(0, job.due - now) if job.due else 0
 
 
 def _again(job: Claimed, delay: int, outcome: Outcome) -> Change:

@@ -165,9 +165,9 @@ class ThreadExecutor:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, run: Run) -> None:
+        self._submit(functools.partial(self._work, run))
         if run.policy.timeout is not None:
             run.timer = asyncio.get_running_loop().call_later(run.policy.timeout, self.abandon, run)
-        self._submit(functools.partial(self._work, run))
 
     def call(self, fn: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run a plain call in a thread, with the caller's context variables."""
@@ -187,11 +187,16 @@ class ThreadExecutor:
     def _submit(self, work: Callable[[], None]) -> None:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        self._busy += 1
-        if self._busy > len(self._threads) and len(self._threads) < self._size:
+        if self._busy >= len(self._threads) and len(self._threads) < self._size:
             thread = threading.Thread(target=self._serve, name=f"duly-thread-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more: those that are there do it, one after the other
+                if not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
+        self._busy += 1
         self._inbox.put(work)
 
     def _serve(self) -> None:

@@ -50,6 +50,7 @@ class Line:
         self._claim_n = self._settle_n = 1
         self.reserved = self._asked = 0  # of what a claim asks for: slots, and jobs in all
         self.forecast = Forecast(worker.clock)
+        self.waiting = 0  # runs that wait for a slot
         self._claim_open = False
         self._unheard = False  # the last claim was not answered: the next asks for nothing, and holds no slot
         self._hungry = True
@@ -70,7 +71,6 @@ class Line:
 
     def add(self, run: Run, settlement: Settlement) -> None:
         """A run has ended: settle it with the next exchange."""
-        self.forecast.ended += 1
         self._outbox.append((run, settlement))
         if self._asleep:
             self._ring()
@@ -164,11 +164,16 @@ class Line:
 
     def _ahead(self) -> int:
         """How many jobs to claim beyond the free slots."""
-        ahead = self.forecast.ahead(self.worker.slots.count)
+        count = self.worker.slots.count
+        ahead = self.forecast.ahead(count)
         if ahead == 0:
-            return 0
+            if not self.worker.slots.are_turning:
+                return 0
+            ahead = (
+                1  # slots come free, by runs of other lines whose next ones wait for them: this one gets its turn, too
+            )
         unplaced = len(self._arrived.jobs) - self._granted if self._arrived is not None else 0
-        return max(0, ahead - len(self.worker.slots.waiting) - unplaced)
+        return max(0, ahead - self.waiting - unplaced)
 
     def _needs_exchange(self) -> bool:
         if self._outbox or self._sent or self._claim_open:
@@ -179,7 +184,7 @@ class Line:
         """Idle: block on the shard's token, on a connection of its own; full: look again in a moment."""
         if not self.worker.claiming:
             return
-        if self.worker.slots.free <= 0:
+        if self.worker.slots.free <= 0 and not self._ahead():
             if self._poll is None:
                 self._poll = asyncio.get_running_loop().call_later(FULL_POLL, self._look_while_full)
         elif self._sleeper is None or self._sleeper.done():
@@ -350,7 +355,10 @@ class Line:
         """Run what the last claim brought, or settle it."""
         if self._arrived is not None:
             batch, self._arrived = self._arrived, None
-            self.worker.admit(self, batch, self._granted)
+            try:
+                self.worker.admit(self, batch, self._granted)
+            except Exception:  # a fault of ours must not end the line
+                self.worker.logger.exception("queue %s: what was claimed could not be admitted", self.place.shown)
 
 
 def _only_store_errors(error: BaseException) -> BaseException:

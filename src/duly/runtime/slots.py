@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from duly.clock import Clock
+from duly.runtime.forecast import CALM_SECONDS
+
 if TYPE_CHECKING:
     from duly.runtime.run import Run
 
@@ -30,11 +33,18 @@ class Slots:
     """`free` of `count` slots are. `lines` share them: each that wants some gets its part, in turn. `waiting` are runs that were
     claimed before one was free, with the time since when; `serve_waiting` gives them free ones."""
 
-    def __init__(self, count: int, lines: Sequence[Claimer], serve_waiting: Callable[[], None]) -> None:
+    def __init__(self, count: int, lines: Sequence[Claimer], serve_waiting: Callable[[], None], clock: Clock) -> None:
         self.count = self.free = count
+        self._monotonic = clock.monotonic
+        self._released_at = float("-inf")
         self.waiting: deque[tuple[float, Run]] = deque()
         self._lines, self._serve_waiting = lines, serve_waiting
         self._turn = 0
+
+    @property
+    def are_turning(self) -> bool:
+        """Whether one has come free a moment ago, of several lines: so the next will, soon."""
+        return len(self._lines) > 1 and self._monotonic() < self._released_at + CALM_SECONDS
 
     def most(self, ahead: int) -> int:
         """How many jobs one claim may bring, if `ahead` may be claimed beyond the slots."""
@@ -64,6 +74,7 @@ class Slots:
         if len(self._lines) == 1:
             self._lines[0].slot_freed()
             return
+        self._released_at = self._monotonic()
         self._turn = (self._turn + 1) % len(self._lines)
         for line in (*self._lines[self._turn :], *self._lines[: self._turn]):
             line.slot_freed()

@@ -42,8 +42,9 @@ class Starter:
 
     def begin(self, run: Run) -> None:
         """An admitted run: begin it, once it has a slot."""
-        if not run.holds_slot:
+        if not (run.holds_slot or self._finds_slot(run)):
             self._worker.slots.waiting.append((self._worker.clock.monotonic(), run))
+            run.line.waiting += 1
             if self._timer is None:
                 self._set_timer(HAND_BACK_SECONDS)
         elif run.cancel_reason is not None:
@@ -57,6 +58,18 @@ class Starter:
 
     # waiting for a slot
 
+    def _finds_slot(self, run: Run) -> bool:
+        """Whether one has come free since the run was claimed, and nobody waits for it."""
+        slots = self._worker.slots
+        run.holds_slot = not slots.waiting and slots.take(1) == 1
+        return run.holds_slot
+
+    def _next(self) -> Run:
+        """Who has waited longest; not any more."""
+        _, run = self._worker.slots.waiting.popleft()
+        run.line.waiting -= 1
+        return run
+
     def slot_freed(self) -> None:
         """Those who have waited longest get the free slots."""
         if self._is_serving:
@@ -65,7 +78,7 @@ class Starter:
         self._is_serving = True  # what is over at once frees its slot from within
         try:
             while waiting and slots.free > 0:
-                _, run = waiting.popleft()
+                run = self._next()
                 if run.line.runs.get(run.job.id) is run:  # its lease was not taken meanwhile
                     slots.free -= 1
                     run.holds_slot = True
@@ -76,8 +89,7 @@ class Starter:
     def hand_back_all(self) -> None:
         """Nothing more begins: what has not begun may begin elsewhere."""
         unmarked, self._unmarked = self._unmarked, {}
-        waiting = [run for _, run in self._worker.slots.waiting]
-        self._worker.slots.waiting.clear()
+        waiting = [self._next() for _ in range(len(self._worker.slots.waiting))]
         for run in (*(run for runs in unmarked.values() for run in runs), *waiting):
             self._hand_back(run, STOPPING)
 
@@ -95,7 +107,7 @@ class Starter:
         waiting, now = self._worker.slots.waiting, self._worker.clock.monotonic()
         self._timer = None
         while waiting and (waited := now - waiting[0][0]) >= HAND_BACK_SECONDS:
-            _, run = waiting.popleft()
+            run = self._next()
             run.line.forecast.failed()
             self._hand_back(run, "its node had no room for it")
         if waiting:
@@ -125,7 +137,7 @@ class Starter:
                 await asyncio.sleep(worker.config.lease / 20 * (0.5 + random.random()))
         for run, mine in zip(runs, marks, strict=True):
             if line.runs.get(run.job.id) is not run:
-                continue
+                continue  # its lease was taken, and its slot is free again
             if not mine:
                 worker.drop(run)
             elif run.cancel_reason is not None:

@@ -64,7 +64,7 @@ class Worker:
         self._wrapped = bool(middleware)
         self.lines: list[Line] = []
         self.starter = Starter(self)
-        self.slots = Slots(config.concurrency, self.lines, self.starter.slot_freed)
+        self.slots = Slots(config.concurrency, self.lines, self.starter.slot_freed, clock)
         self.add_lines()
 
     # life
@@ -176,10 +176,12 @@ class Worker:
         shorter = False
         for place, job in enumerate(batch.jobs):
             has_slot = slots is None or place < slots
-            if job.id in line.runs and line.runs[job.id].fence == batch.fence:  # told twice of one lease
-                if has_slot:
-                    self.slots.release(1)
-                continue
+            if (known := line.runs.get(job.id)) is not None:
+                if known.fence == batch.fence:  # told twice of one lease
+                    if has_slot:
+                        self.slots.release(1)
+                    continue
+                self._lose(known)  # its lease was taken, and the job has come back
             try:
                 run = self._admit_one(line, job, batch, has_slot)
             except Exception as error:  # of ours, or of the handler's types: never the node's end
@@ -255,10 +257,14 @@ class Worker:
             self.reporter.emit("job.started", run)
         if run.policy.timeout is not None and not run.handler.in_process:
             run.deadline = self.clock.monotonic() + run.policy.timeout + self.config.grace
-        if run.handler.in_thread and not self._wrapped:
-            self.threads.start(run)
-        else:
-            self.executor.start(run)
+        try:
+            if run.handler.in_thread and not self._wrapped:
+                self.threads.start(run)
+            else:
+                self.executor.start(run)
+        except Exception as error:  # no more threads, say: it has not begun, and may a little later, or elsewhere
+            self.logger.exception("job %s could not be begun", run.job.id)
+            self.ended(run, Outcome(Ending.HANDED_BACK, seconds=1.0, reason=f"it could not be begun: {error}"))
 
     def ended(self, run: Run, outcome: Outcome, *, frees: bool = True) -> None:
         """A run is over: decide what that means, and have it settled."""
@@ -340,10 +346,14 @@ class Worker:
             if answer == "applied" or run.settling or run.is_over or run.line.runs.get(run.job.id) is not run:
                 continue  # a settlement will be answered by itself; it may have been applied already
             if answer == "taken":
-                self.reporter.taken(run, "its lease was taken", "its lease was taken; the run is cancelled")
-                self.drop(run)
+                self._lose(run)
             else:
                 self.executor.cancel(run, "asked")
+
+    def _lose(self, run: Run) -> None:
+        if not run.is_over:
+            self.reporter.taken(run, "its lease was taken", "its lease was taken; the run is cancelled")
+        self.drop(run)
 
     def drop(self, run: Run) -> None:
         """The lease is another's: the run is cancelled, and nothing of it will be written."""
@@ -367,6 +377,7 @@ class Worker:
     def _free(self, run: Run) -> None:
         if run.holds_slot:  # a run gives its slot back once, whichever way it ends
             run.holds_slot = False
+            run.line.forecast.ended += 1
             self.slots.release(1)
         self.clear_suspect(run)
 
