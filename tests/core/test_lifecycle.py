@@ -116,6 +116,17 @@ def test_every_ending_has_its_change(
     assert (found.verb, found.delay, found.attempts, found.reason) == (verb, delay, attempts, reason)
 
 
+@pytest.mark.parametrize("ending", [Ending.HANDED_BACK, Ending.INTERRUPTED])
+def test_a_job_that_did_not_have_its_turn_goes_back_to_where_it_stood(ending: Ending) -> None:
+    def put_back(due: int, seconds: float = 0.0) -> int:
+        return decide(job(due=due), Outcome(ending, seconds=seconds), RETRIED, NOW, 0.0).delay
+
+    assert put_back(NOW - 5_000) == -5_000
+    assert put_back(NOW) == put_back(NOW + 1) == 0
+    assert put_back(0) == 0  # nobody knows when it was due
+    assert put_back(NOW - 5_000, 1.0) == 1_000
+
+
 def test_the_cases_above_leave_no_ending_out() -> None:
     assert {(ending, policy) for ending, policy, *_ in CASES} == set(itertools.product(Ending, (RETRIED, ONCE)))
 

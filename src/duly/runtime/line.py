@@ -169,9 +169,7 @@ class Line:
         if ahead == 0:
             if not self.worker.slots.are_turning:
                 return 0
-            ahead = (
-                1  # slots come free, by runs of other lines whose next ones wait for them: this one gets its turn, too
-            )
+            ahead = 1  # what waits takes each slot that comes free, by runs of other lines: this one gets its turn, too
         unplaced = len(self._arrived.jobs) - self._granted if self._arrived is not None else 0
         return max(0, ahead - self.waiting - unplaced)
 

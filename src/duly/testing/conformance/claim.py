@@ -53,6 +53,19 @@ class ClaimSuite(Suite):
             ("low", now),
         ]
 
+    async def test_what_is_put_back_with_a_delay_below_zero_has_been_due_for_so_long(
+        self, shard: Shard, clock: ManualClock
+    ) -> None:
+        await Client(shard).push(job("a"))
+        node = Node(shard, "n")
+        batch = await node.claim()
+        clock.advance(1)
+        await Client(shard, "other").push(job("b"))
+        clock.advance(1)
+        await node.settle(settlement(batch.jobs[0], batch.fence, type(AGAIN)("again", delay=-2_000)))
+        assert (await known(shard, "a")).at == now_ms(clock) - 2_000
+        assert ids(await node.claim()) == ["a", "b"]
+
     async def test_of_a_job_that_is_taken_over_or_told_again_it_is_not_known_when_it_was_due(
         self, shard: Shard, clock: ManualClock
     ) -> None:
