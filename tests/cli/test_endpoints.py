@@ -251,8 +251,22 @@ def test_the_application_that_runs_is_the_one_that_is_served(monkeypatch: pytest
     def run(**_: object) -> None:
         seen.append(ask(port, "/ready")[0])
 
+    served: list[Endpoints] = []
+    start = Endpoints.start
+
+    def noted(endpoints: Endpoints) -> None:
+        served.append(endpoints)
+        start(endpoints)
+
     monkeypatch.setattr(scheduler, "run", run)
-    assert command.main(["served_application:scheduler", f"--metrics-port={port}"], standalone_mode=False) == 0
-    assert seen == [503]
-    with pytest.raises(click.UsageError, match="Address already in use"):
-        command.main(["served_application:scheduler", f"--metrics-port={port}"], standalone_mode=False)
+    monkeypatch.setattr(Endpoints, "start", noted)
+    try:
+        assert command.main(["served_application:scheduler", f"--metrics-port={port}"], standalone_mode=False) == 0
+        assert seen == [503]
+        with pytest.raises(click.UsageError, match="Address already in use"):
+            command.main(["served_application:scheduler", f"--metrics-port={port}"], standalone_mode=False)
+    finally:
+        for (
+            endpoints
+        ) in served:  # they would be served until this process ends, and its other tests look for our threads
+            endpoints.close()
