@@ -6,12 +6,14 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
+import msgspec
 import pytest
 import redis
 
 from duly.stores.base import Store
 from duly.stores.redis.store import RedisStore
 from duly.testing import ManualClock, conformance
+from duly.testing.conformance.kit import Client, job
 
 EXAMPLES = 60
 HZ = 100
@@ -84,3 +86,26 @@ class TestModel(OnEach):
 
         settings = hypothesis.settings(conformance.model.DEFAULT_SETTINGS, max_examples=EXAMPLES)
         conformance.check_model(make_store, settings)
+
+
+async def test_without_a_history_a_push_notes_nothing(redis_url: str) -> None:
+    store = RedisStore(redis_url, limits=msgspec.structs.replace(conformance.LIMITS, history=0))
+    await store.connect()
+    for n in range(3):
+        await Client(store.shard("default"), f"c{n}").push(job(f"j{n}"))
+    with redis.Redis.from_url(redis_url) as server:
+        assert server.exists("{duly:default}:history") == 0
+        assert server.exists("{duly:default}:jobs") == 1
+    await store.close()
+
+
+async def test_a_lock_whose_fence_was_evicted_is_shown_without_one(redis_url: str) -> None:
+    store = RedisStore(redis_url)
+    await store.connect()
+    assert await store.lock("door", "one", 60_000)
+    with redis.Redis.from_url(redis_url) as server:
+        (name,) = [key for key in server.scan_iter("*door*") if server.type(key) == b"hash"]
+        assert server.hdel(name, "o:one") == 1
+    (record,) = (await store.locks("", 100)).items
+    assert [(place.owner, place.fence) for place in record.places] == [("one", 0)]
+    await store.close()
