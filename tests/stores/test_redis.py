@@ -109,3 +109,13 @@ async def test_a_lock_whose_fence_was_evicted_is_shown_without_one(redis_url: st
     (record,) = (await store.locks("", 100)).items
     assert [(place.owner, place.fence) for place in record.places] == [("one", 0)]
     await store.close()
+
+
+async def test_what_was_counted_goes_by_itself_if_nobody_counts_on(redis_url: str) -> None:
+    store = RedisStore(redis_url)
+    await store.connect()
+    await store.measure(29_000_000, {"q t": {"started": 1}}, 60)
+    with redis.Redis.from_url(redis_url) as server:
+        (name,) = server.scan_iter("*:measures:*")
+        assert 0 < server.pttl(name) <= 60 * 60_000
+    await store.close()
